@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The declared table from checkpoint tensors to the parameters of the graphs, and how each one is sharded.
+
+Every tensor of a Gemma 4 checkpoint has one row: its name below the bundle's prefix, its shape in symbols, and the
+parameters it becomes with the axis on which each is cut. Nothing is inferred from what a file happens to hold: a name
+without a row is an error, and so is a row without a tensor (see `checkpoint.py`). The names are those of transformers
+5.23, `Gemma4ForConditionalGeneration` (text below `model.language_model.`) and `Gemma4ForCausalLM` (below `model.`).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from ..modeling.geometry import LayerSpec, TextGeometry
+
+
+class Shard(Enum):
+    """How a parameter is cut over the tensor-parallel ranks."""
+
+    REPLICATED = "replicated"  # the same tensor on every rank
+    ROWS = "rows"  # axis 0 (ColumnParallelLinear, whose weight is [out, in])
+    COLUMNS = "columns"  # axis 1 (RowParallelLinear; the embedding, cut along the hidden size)
+    KV_ROWS = "kv_rows"  # axis 0 by KV heads, each repeated when there are fewer heads than ranks
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a source name pattern, its symbolic shape and its targets."""
+
+    source: str
+    dims: tuple[str, ...]
+    targets: tuple[tuple[str, Shard], ...]
+    optional_on: str = ""  # the LayerSpec / vision flag under which the tensor does not exist
+
+
+def _same(name: str, dims: tuple[str, ...], shard: Shard, optional_on: str = "") -> Row:
+    return Row(name, dims, ((name, shard),), optional_on)
+
+
+_NORMS = (
+    "input_layernorm",
+    "post_attention_layernorm",
+    "pre_feedforward_layernorm",
+    "post_feedforward_layernorm",
+)
+
+# V vocabulary, D hidden, I intermediate, Q query heads x head dim, K KV heads x head dim, H head dim
+TEXT_TABLE: tuple[Row, ...] = (
+    Row(
+        "embed_tokens.weight",
+        ("V", "D"),
+        (("embed_tokens.weight", Shard.COLUMNS), ("lm_head.weight", Shard.ROWS)),
+    ),
+    _same("norm.weight", ("D",), Shard.REPLICATED),
+    *(_same(f"layers.{{N}}.{norm}.weight", ("D",), Shard.REPLICATED) for norm in _NORMS),
+    _same("layers.{N}.layer_scalar", ("1",), Shard.REPLICATED),
+    _same("layers.{N}.self_attn.q_proj.weight", ("Q", "D"), Shard.ROWS),
+    _same("layers.{N}.self_attn.k_proj.weight", ("K", "D"), Shard.KV_ROWS),
+    _same("layers.{N}.self_attn.v_proj.weight", ("K", "D"), Shard.KV_ROWS, optional_on="k_eq_v"),
+    _same("layers.{N}.self_attn.o_proj.weight", ("D", "Q"), Shard.COLUMNS),
+    _same("layers.{N}.self_attn.q_norm.weight", ("H",), Shard.REPLICATED),
+    _same("layers.{N}.self_attn.k_norm.weight", ("H",), Shard.REPLICATED),
+    _same("layers.{N}.mlp.gate_proj.weight", ("I", "D"), Shard.ROWS),
+    _same("layers.{N}.mlp.up_proj.weight", ("I", "D"), Shard.ROWS),
+    _same("layers.{N}.mlp.down_proj.weight", ("D", "I"), Shard.COLUMNS),
+)
+
+_LAYER = re.compile(r"\{N\}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """One parameter of a graph: its name, its full shape, how it is cut, and its KV heads where they matter."""
+
+    name: str
+    shape: tuple[int, ...]
+    shard: Shard
+    num_heads: int = 0
+
+    def rank_shape(self, tp: int) -> tuple[int, ...]:
+        """Shape of the tensor that one rank holds.
+
+        Args:
+            tp: Number of ranks.
+
+        Raises:
+            ValueError: When the axis does not divide by `tp`.
+        """
+        if self.shard is Shard.REPLICATED:
+            return self.shape
+        if self.shard is Shard.KV_ROWS:
+            start, stop = self._kv_rows(0, tp)
+            return (stop - start, *self.shape[1:])
+        axis = 0 if self.shard is Shard.ROWS else 1
+        if self.shape[axis] % tp:
+            raise ValueError(
+                f"{self.name}: axis {axis} of {list(self.shape)} does not divide by {tp}; "
+                "change --tensor_parallel_size"
+            )
+        return tuple(size // tp if i == axis else size for i, size in enumerate(self.shape))
+
+    def rank_slices(self, rank: int, tp: int) -> tuple[slice, ...]:
+        """The part of the full tensor that `rank` holds, one slice per axis."""
+        full = [slice(0, size) for size in self.shape]
+        if self.shard is Shard.KV_ROWS:
+            full[0] = slice(*self._kv_rows(rank, tp))
+        elif self.shard is not Shard.REPLICATED:
+            axis = 0 if self.shard is Shard.ROWS else 1
+            size = self.rank_shape(tp)[axis]
+            full[axis] = slice(rank * size, (rank + 1) * size)
+        return tuple(full)
+
+    def _kv_rows(self, rank: int, tp: int) -> tuple[int, int]:
+        if max(self.num_heads, tp) % min(self.num_heads, tp):
+            raise ValueError(
+                f"{self.name}: {self.num_heads} KV heads cannot be spread over {tp} ranks; "
+                "change --tensor_parallel_size"
+            )
+        head_dim = self.shape[0] // self.num_heads
+        heads = max(self.num_heads // tp, 1)
+        # The KV head that this rank's own query heads read: contiguous query heads, so contiguous KV heads
+        first = rank * self.num_heads // tp
+        return first * head_dim, (first + heads) * head_dim
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of the checkpoint: full name, shape as stored, and the parameters that it becomes."""
+
+    source: str
+    shape: tuple[int, ...]
+    targets: tuple[Target, ...]
+
+
+def text_specs(geometry: TextGeometry, prefix: str) -> Iterator[TensorSpec]:
+    """Every tensor of the text decoder.
+
+    Args:
+        geometry: The text geometry; one LayerSpec per layer.
+        prefix: What precedes the names in the checkpoint, "model.language_model." or "model.".
+    """
+    sizes = {"V": geometry.vocab_size, "D": geometry.hidden_size, "I": geometry.intermediate_size, "1": 1}
+    for row in TEXT_TABLE:
+        if not _LAYER.search(row.source):
+            yield _spec(row, prefix, sizes)
+    for layer in geometry.layers:
+        for row in TEXT_TABLE:
+            if _LAYER.search(row.source) and not (row.optional_on and getattr(layer, row.optional_on)):
+                yield _spec(row, prefix, sizes | _layer_sizes(layer), layer.index, layer.num_kv_heads)
+
+
+def _layer_sizes(layer: LayerSpec) -> dict[str, int]:
+    return {
+        "Q": layer.num_heads * layer.head_dim,
+        "K": layer.num_kv_heads * layer.head_dim,
+        "H": layer.head_dim,
+    }
+
+
+def _spec(row: Row, prefix: str, sizes: dict[str, int], index: int = 0, num_kv_heads: int = 0) -> TensorSpec:
+    shape = tuple(sizes[dim] for dim in row.dims)
+    targets = tuple(Target(_LAYER.sub(str(index), name), shape, shard, num_kv_heads) for name, shard in row.targets)
+    return TensorSpec(prefix + _LAYER.sub(str(index), row.source), shape, targets)
+
+
+def matches(name: str, table: tuple[Row, ...], prefix: str) -> bool:
+    """Whether `name` is one that `table` declares under `prefix`, for any layer."""
+    if not name.startswith(prefix):
+        return False
+    return any(
+        re.fullmatch(re.escape(row.source).replace(r"\{N\}", r"\d+"), name[len(prefix) :]) is not None
+        for row in table
+    )
