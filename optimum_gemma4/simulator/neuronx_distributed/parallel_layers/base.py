@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the parallel layers have in common: the fall-back to one rank, weight initialisation, the checks of `pad`."""
+
+import math
+import warnings
+
+import torch
+from torch import nn
+from torch.distributed import ProcessGroup
+
+from .parallel_state import (
+    get_tensor_model_parallel_group,
+    initialize_model_parallel,
+    model_parallel_is_initialized,
+)
+
+
+class BaseParallelLayer(nn.Module):
+    """A layer that needs the parallel state; without one it makes that of a single rank, with a warning."""
+
+    def __init__(self, device: torch.device | None = None):
+        super().__init__()
+        if not model_parallel_is_initialized():
+            warnings.warn(
+                "Parallel state is not initialized. Falling back to non-parallel equivalent.",
+                category=UserWarning,
+                stacklevel=2,
+            )
+            initialize_model_parallel(skip_collective_init=True)
+
+    def _check_pad_false_for_training(self) -> None:
+        if self.pad and self.training:
+            raise RuntimeError("`pad=True` is only supported for inference. Set model.eval()")
+
+
+class BaseParallelLinear(BaseParallelLayer):
+    """Initialisation of a parallel linear layer's weight."""
+
+    def _init_weight(self, weight: torch.Tensor) -> None:
+        if self.arg_init_method is None:
+            nn.init.kaiming_uniform_(weight, a=math.sqrt(5))
+        else:
+            self.arg_init_method(weight)
+
+    def _new_bias(self, size: int, fan_in: int) -> nn.Parameter:
+        bias = nn.Parameter(torch.empty(size, dtype=self.dtype, device=self.device))
+        if bias.device.type != "meta":
+            bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
+            nn.init.uniform_(bias, -bound, bound)
+        return bias
+
+
+def parallel_group(group: ProcessGroup | None) -> ProcessGroup:
+    """The given group, or the tensor-parallel one."""
+    return group if group is not None else get_tensor_model_parallel_group()
