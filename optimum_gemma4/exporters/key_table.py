@@ -66,6 +66,38 @@ TEXT_TABLE: tuple[Row, ...] = (
     _same("layers.{N}.mlp.down_proj.weight", ("D", "I"), Shard.COLUMNS),
 )
 
+_VISION_LINEARS = {
+    "self_attn.q_proj": (("A", "C"), Shard.ROWS),
+    "self_attn.k_proj": (("A", "C"), Shard.ROWS),
+    "self_attn.v_proj": (("A", "C"), Shard.ROWS),
+    "self_attn.o_proj": (("C", "A"), Shard.COLUMNS),
+    "mlp.gate_proj": (("M", "C"), Shard.ROWS),
+    "mlp.up_proj": (("M", "C"), Shard.ROWS),
+    "mlp.down_proj": (("C", "M"), Shard.COLUMNS),
+}
+_VISION_LAYER = "vision_tower.encoder.layers.{N}"
+_CLIP_BOUNDS = ("input_min", "input_max", "output_min", "output_max")
+
+# C hidden, M intermediate, A heads x head dim, h head dim, X pixels of a patch, E positions an axis, D text hidden
+VISION_TABLE: tuple[Row, ...] = (
+    _same("vision_tower.patch_embedder.input_proj.weight", ("C", "X"), Shard.REPLICATED),
+    _same("vision_tower.patch_embedder.position_embedding_table", ("2", "E", "C"), Shard.REPLICATED),
+    _same("vision_tower.std_bias", ("C",), Shard.REPLICATED, optional_on="no_standardize"),
+    _same("vision_tower.std_scale", ("C",), Shard.REPLICATED, optional_on="no_standardize"),
+    _same("embed_vision.embedding_projection.weight", ("D", "C"), Shard.REPLICATED),
+    *(_same(f"{_VISION_LAYER}.{norm}.weight", ("C",), Shard.REPLICATED) for norm in _NORMS),
+    *(_same(f"{_VISION_LAYER}.self_attn.{norm}.weight", ("h",), Shard.REPLICATED) for norm in ("q_norm", "k_norm")),
+    *(
+        _same(f"{_VISION_LAYER}.{linear}.linear.weight", dims, shard)
+        for linear, (dims, shard) in _VISION_LINEARS.items()
+    ),
+    *(
+        _same(f"{_VISION_LAYER}.{linear}.{bound}", (), Shard.REPLICATED, optional_on="no_clipped_linears")
+        for linear in _VISION_LINEARS
+        for bound in _CLIP_BOUNDS
+    ),
+)
+
 _LAYER = re.compile(r"\{N\}")
 
 
@@ -169,6 +201,5 @@ def matches(name: str, table: tuple[Row, ...], prefix: str) -> bool:
     if not name.startswith(prefix):
         return False
     return any(
-        re.fullmatch(re.escape(row.source).replace(r"\{N\}", r"\d+"), name[len(prefix) :]) is not None
-        for row in table
+        re.fullmatch(re.escape(row.source).replace(r"\{N\}", r"\d+"), name[len(prefix) :]) is not None for row in table
     )

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plug-in of `optimum-cli`: `export neuron` exports Gemma 4 too, with and without the Neuron SDK.
+
+optimum visits the files of this namespace folder in no fixed order (PEP 420: no `__init__.py` here, in any package).
+optimum-neuron's own file offers `export neuron` only if it finds an SDK, so the package is imported first, which may
+put the simulator there; then the command is offered here exactly when that file does not offer it. A second `neuron`
+under `export` would stop `optimum-cli` for every command.
+"""
+
+from optimum.utils import logging
+
+
+def _commands() -> list:
+    from optimum_gemma4.exporters.command import extend_export_command
+
+    from optimum.commands.export.base import ExportCommand
+    from optimum.commands.register import register_export
+
+    command = extend_export_command()
+    return [] if register_export.REGISTER_COMMANDS else [(command, ExportCommand)]
+
+
+try:
+    # An iterator is empty the second time: two folders on the path may hold this file (a wheel and a source tree)
+    REGISTER_COMMANDS = iter(_commands())
+except (ImportError, RuntimeError, ValueError) as error:
+    # The other commands of optimum-cli must go on working
+    logging.get_logger(__name__).warning("optimum_gemma4 adds nothing to optimum-cli: %s", error)
+    REGISTER_COMMANDS = []

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that `optimum-cli export neuron` has for Gemma 4, beside those of optimum-neuron.
+
+Declared once: the command shows them, the export parses them, and `given_options` turns those that were given into
+keyword arguments of `get_neuron_config`. None of them has a default here, so that the class that compiles decides.
+"""
+
+from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
+from typing import Any
+
+from optimum.neuron.utils.instance import SUPPORTED_INSTANCE_TYPES
+
+from ..simulator import backend_name
+
+
+def _lengths(text: str) -> list[int]:
+    try:
+        lengths = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a list of integers such as 128,512,2048") from None
+    if any(length < 1 for length in lengths):
+        raise ArgumentTypeError(f"{text!r}: every length must be at least 1")
+    return sorted(set(lengths))
+
+
+def _positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not an integer") from None
+    if value < 1:
+        raise ArgumentTypeError(f"{value} must be at least 1")
+    return value
+
+
+# destination in the namespace -> (flag, keyword arguments of add_argument)
+_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "prefill_buckets": (
+        "--prefill_buckets",
+        {
+            "type": _lengths,
+            "metavar": "N,N,...",
+            "help": "Prompt lengths to compile a prefill graph for; the last one is the longest prompt.",
+        },
+    ),
+    "max_context_length": (
+        "--max_context_length",
+        {"type": _positive, "help": "Longest prompt, in tokens. Defaults to the sequence length."},
+    ),
+    "on_device_sampling": (
+        "--on_device_sampling",
+        {"action": BooleanOptionalAction, "help": "Sample on the device (default) or return logits to the host."},
+    ),
+    "nki_kernels": (
+        "--no_nki",
+        {"action": "store_const", "const": False, "help": "Leave attention to the compiler: no NKI kernels."},
+    ),
+}
+
+
+def add_gemma4_options(parser: ArgumentParser) -> None:
+    """Adds the options to optimum-neuron's parser of `export neuron`."""
+    group = parser.add_argument_group("Gemma 4 (optimum_gemma4)")
+    for destination, (flag, keywords) in _OPTIONS.items():
+        group.add_argument(flag, dest=destination, default=None, **keywords)
+    group.add_argument(
+        "--debug", action="store_true", help="Show the traceback of an error (also: OPTIMUM_GEMMA4_DEBUG=1)."
+    )
+
+
+def require_instance_type(parser: ArgumentParser) -> None:
+    """Ends with a usage error where no device says what to compile for: optimum-neuron's rule, kept when simulating."""
+    if backend_name() == "simulator":
+        parser.error(f"the following arguments are required: --instance_type {{{','.join(SUPPORTED_INSTANCE_TYPES)}}}")
+
+
+def given_options(args: Namespace) -> dict[str, Any]:
+    """The options that the user gave, by the name that `get_neuron_config` knows them under."""
+    return {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+
+
+def given_flags(args: Namespace) -> list[str]:
+    """The flags behind `given_options`, for messages."""
+    return [_OPTIONS[name][0] for name in given_options(args)]
