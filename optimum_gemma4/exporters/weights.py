@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an artifact's weights are, and how they get there.
+
+Three places, looked at in this order: one safetensors file per rank in the artifact (mapped, not read into memory), a
+checkpoint in the Hub's layout (in the artifact's folder, or the folder that was exported), and the checkpoint on the
+Hub that the artifact names. An artifact with one bundle keeps its shards in `checkpoint/weights/`, as optimum-neuron
+does; with two, each bundle has `checkpoint/<bundle>/weights/`.
+"""
+
+import shutil
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from optimum.neuron.models.inference.backend.pretrained_model import NxDPreTrainedModel, get_shards_path
+from safetensors.torch import load_file
+from transformers import PretrainedConfig
+
+from .checkpoint import convert_checkpoint, load_shards, shard_file_name
+from .neuron_config import Gemma4NeuronConfig
+
+
+__all__ = ["find_checkpoint", "load_bundle_weights", "save_bundle_weights"]
+
+
+def _bundle_folder(folder: Path, bundle: str, bundles: list[str]) -> Path:
+    checkpoint = folder / NxDPreTrainedModel.CHECKPOINT_DIR
+    return checkpoint if len(bundles) == 1 else checkpoint / bundle
+
+
+def _shard_files(folder: Path, bundle: str, bundles: list[str], neuron_config: Gemma4NeuronConfig) -> list[Path]:
+    shards = Path(get_shards_path(_bundle_folder(folder, bundle, bundles)))
+    first = neuron_config.start_rank_id
+    ranks = range(first, first + neuron_config.local_ranks_size)
+    return [shards / shard_file_name(rank) for rank in ranks]
+
+
+def _is_sharded(folder: Path) -> bool:
+    return (folder / NxDPreTrainedModel.CHECKPOINT_DIR).is_dir()
+
+
+def find_checkpoint(folder: Path, neuron_config: Gemma4NeuronConfig, **hub_options) -> Path:
+    """The folder that holds the weights of an artifact, sharded or in the Hub's layout.
+
+    Args:
+        folder: the artifact, or a checkpoint.
+        neuron_config: names the checkpoint on the Hub, if any.
+        hub_options: of `snapshot_download` (token, cache_dir, force_download, local_files_only).
+
+    Raises:
+        ValueError: there are no weights in the folder and none are named.
+    """
+    if _is_sharded(folder) or any(folder.glob("*.safetensors")):
+        return folder
+    if neuron_config.checkpoint_id is None:
+        raise ValueError(
+            f"{folder} holds no weights (neither {NxDPreTrainedModel.CHECKPOINT_DIR}/ nor *.safetensors) and names no "
+            "checkpoint on the Hub: export the checkpoint again with optimum-cli export neuron."
+        )
+    return Path(
+        snapshot_download(
+            repo_id=neuron_config.checkpoint_id,
+            revision=neuron_config.checkpoint_revision,
+            allow_patterns=["*.safetensors*"],
+            **hub_options,
+        )
+    )
+
+
+def load_bundle_weights(
+    checkpoint: Path, bundle: str, bundles: list[str], config: PretrainedConfig, neuron_config: Gemma4NeuronConfig
+) -> list[dict[str, torch.Tensor]]:
+    """State dicts of this node's ranks, in rank order; tensors of sharded files are mapped.
+
+    Raises:
+        ValueError: a rank's file is missing.
+    """
+    files = _shard_files(checkpoint, bundle, bundles, neuron_config)
+    if not _is_sharded(checkpoint):
+        first = neuron_config.start_rank_id
+        ranks = range(first, first + neuron_config.local_ranks_size)
+        return load_shards(checkpoint, config, neuron_config, bundle, ranks)
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise ValueError(
+            f"The weights of {len(missing)} of {len(files)} ranks are missing, {missing[0]} is the first: export the "
+            "checkpoint again with optimum-cli export neuron."
+        )
+    return [load_file(file) for file in files]
+
+
+def save_bundle_weights(
+    checkpoint: Path,
+    destination: Path,
+    bundle: str,
+    bundles: list[str],
+    config: PretrainedConfig,
+    neuron_config: Gemma4NeuronConfig,
+) -> None:
+    """Write one safetensors file per rank into the artifact, tensor by tensor, or copy those that exist."""
+    target = _bundle_folder(destination, bundle, bundles)
+    if not _is_sharded(checkpoint):
+        convert_checkpoint(checkpoint, target, config, neuron_config, bundle)
+    elif checkpoint.resolve() != destination.resolve():
+        source = _bundle_folder(checkpoint, bundle, bundles)
+        shutil.copytree(get_shards_path(source), get_shards_path(target), dirs_exist_ok=True)
