@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prefill attention as an NKI kernel, head dims 128, 256 and 512; the same as `flash_prefill_torch.flash_prefill`.
+
+The loop nest is a static plan (`prefill_plan`): keys of a group in SBUF, chunks of queries, heads, tiles. K and V are
+loaded once for all query heads of their group. Cores of a logical NeuronCore share key heads, else the query heads of
+a key head, else alternate tiles of queries; nothing is exchanged between them.
+Shapes: q [B, N, H, S], k [B, K, H, T], v [B, K, T, H], end [B, S] -> [B, N, S, H]; Q and K have head dim first, so that
+neither is transposed on chip.
+"""
+
+import numpy as np
+
+from . import compat
+from .compat import nl
+from .prefill_bounds import CAP, load_bounds, lower_bound, make_masks, mask_slots, query_rows
+from .prefill_plan import Shape, plan_prefill
+from .prefill_tile import negated_peak, score_tile, weigh_values
+from .schedule import CHUNK, HEAD_DIMS, TILE, check_prefill
+
+
+@compat.jit
+def flash_prefill(q, k, v, end=None, window=0, scale=1.0, offset=0, max_lookahead=0):
+    """Attention of S queries over T keys under the one mask rule.
+
+    Dimensions:
+        B batch, N query heads, K key heads, H head dim, S queries, T keys.
+
+    Args:
+        q: [B, N, H, S] in HBM.
+        k: [B, K, H, T].
+        v: [B, K, T, H].
+        end: [B, S] int32, or None for the query's own position; see the torch twin.
+        window: Keys a query sees including itself; 0 is no limit.
+        scale: Factor of the scores.
+        offset: Position of the first query.
+        max_lookahead: Bound of end(i) - i.
+
+    Returns:
+        [B, N, S, H] in q's dtype.
+
+    Raises:
+        ValueError: On shapes that do not fit together, or another head dim.
+
+    Pseudocode:
+        for each group of the plan, key head: load K, V
+            for each chunk, query head: load Q
+                for each tile: S = QK (+ mask) -> peak -> P = exp(S - peak), sum -> O = P^T V / sum -> store
+    """
+    check_prefill(q.shape, k.shape, v.shape, window, offset, max_lookahead)
+    batch, heads, head_dim, queries = q.shape
+    kv_heads, num_keys = k.shape[1], k.shape[3]
+    if head_dim not in HEAD_DIMS:
+        raise ValueError(f"head dim {head_dim}: expected one of {HEAD_DIMS}; run this layer without kernels.")
+    group = heads // kv_heads
+    cores, core = compat.programs()
+    # How the cores share the work: key heads, query heads of a key head, or tiles of queries.
+    by_key = cores if kv_heads % cores == 0 else 1
+    by_query = cores if by_key < cores and group % cores == 0 else 1
+    lanes = cores if by_key < cores and by_query < cores else 1
+    own_keys, own_queries = kv_heads // by_key, group // by_query
+    first_key = core * own_keys if by_key > 1 else 0
+    first_query = core * own_queries if by_query > 1 else 0
+    lane = core if lanes > 1 else 0
+    plan = plan_prefill(Shape(queries, num_keys, head_dim, own_queries, window, offset, max_lookahead, lanes))
+
+    out = nl.ndarray((batch, heads, queries, head_dim), dtype=q.dtype, buffer=nl.shared_hbm)
+    row = nl.ndarray((TILE, 1), dtype=nl.float32, buffer=nl.sbuf)
+    query_rows(row, lane)
+    lower = nl.ndarray((TILE, 1), dtype=nl.float32, buffer=nl.sbuf)
+    lower_bound(lower, row, window)
+    identity = None if compat.has_range_select() else nl.shared_identity_matrix(TILE, dtype=nl.bfloat16)
+    tiles = -(-queries // (TILE * lanes)) if end is not None else 1
+    for b in nl.affine_range(batch):
+        upper = nl.ndarray((TILE, tiles), dtype=nl.float32, buffer=nl.sbuf)
+        cap = nl.ndarray((TILE, tiles), dtype=nl.float32, buffer=nl.sbuf)
+        if end is None:
+            compat.with_scalars(upper, row, np.multiply, 1.0)
+            compat.with_scalars(cap, row, np.multiply, 0.0, np.add, CAP)
+        else:
+            load_bounds(upper, cap, end, b, row, lane, lanes, queries, offset)
+        bounds = (upper, cap, lower, identity, end is not None)
+        for h in nl.affine_range(own_keys):
+            kv_head = first_key + h
+            head = kv_head * group + first_query
+            for g in nl.static_range(len(plan)):
+                if plan[g].streamed:
+                    _streamed_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, plan[g], bounds, scale)
+                else:
+                    _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, plan[g], bounds, scale)
+    return out
+
+
+@compat.subkernel
+def _load_keys(keys, values, k, v, b, kv_head, start, size):
+    """K^T [128, H / 128, size] and V [128, blocks, H] from HBM; rows of K are 2 x size bytes, rows of V 2 x H."""
+    for step in nl.affine_range(keys.shape[1]):
+        compat.load(keys[:, step, :], k[b, kv_head, nl.ds(step * TILE, TILE), nl.ds(start, size)])
+    for block in nl.affine_range(size // TILE):
+        compat.load(values[:, block, :], v[b, kv_head, nl.ds(start + block * TILE, TILE), :])
+    rest = size % TILE
+    if rest > 0:
+        full = size // TILE
+        compat.load(values[nl.ds(0, rest), full, :], v[b, kv_head, nl.ds(start + full * TILE, rest), :])
+
+
+@compat.subkernel
+def _load_queries(queries, q, b, head, first, chunk, lane, lanes):
+    """Q^T [128, H / 128, columns] of this core's tiles of a chunk whose first query is `first`."""
+    for step in nl.affine_range(queries.shape[1]):
+        dims = nl.ds(step * TILE, TILE)
+        if lanes == 1:
+            compat.load(queries[:, step, :], q[b, head, dims, nl.ds(first, chunk.queries)])
+        else:
+            for t in nl.affine_range(len(chunk.tiles)):
+                own = first + t * (TILE * lanes) + TILE * lane
+                compat.load(queries[:, step, nl.ds(t * TILE, TILE)], q[b, head, dims, nl.ds(own, TILE)])
+
+
+@compat.subkernel
+def _store_tile(out, b, head, start, rows, output, total, clamp):
+    """out = output / total; `clamp` keeps rows without keys (total 0) at zero."""
+    inverse = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
+    if clamp:
+        compat.with_scalars(total, total, np.maximum, 1e-30)
+    compat.reciprocal(inverse, total)
+    result = nl.ndarray(output.shape, dtype=out.dtype, buffer=nl.sbuf)
+    compat.multiply_rows(result, output, inverse)
+    compat.store(out[b, head, nl.ds(start, rows), :], result)
+
+
+@compat.subkernel
+def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, group, bounds, scale):
+    """Queries whose keys are in SBUF together: a row of scores is complete, one softmax, no rescaling."""
+    upper, cap, lower, identity, has_end = bounds
+    steps, head_dim = k.shape[2] // TILE, k.shape[2]
+    held = group.passes[0]
+    keys = nl.ndarray((TILE, steps, held.keys), dtype=k.dtype, buffer=nl.sbuf)
+    values = nl.ndarray((TILE, -(-held.keys // TILE), head_dim), dtype=v.dtype, buffer=nl.sbuf)
+    _load_keys(keys, values, k, v, b, kv_head, held.start, held.keys)
+    for c in nl.static_range(len(held.chunks)):
+        chunk = held.chunks[c]
+        for r in nl.affine_range(chunk.repeat):
+            first = chunk.first + r * CHUNK
+            shift = r * CHUNK
+            bound = chunk.first // (TILE * lanes) + r * (CHUNK // (TILE * lanes))
+            slots = () if identity is None else mask_slots(chunk.tiles)
+            masks = nl.ndarray((TILE, max(len(slots), 1), TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
+            make_masks(masks, slots, upper, bound if has_end else None, lower)
+            for n in nl.affine_range(own_queries):
+                queries = nl.ndarray((TILE, steps, chunk.queries // lanes), dtype=q.dtype, buffer=nl.sbuf)
+                _load_queries(queries, q, b, head + n, first, chunk, lane, lanes)
+                for t in nl.static_range(len(chunk.tiles)):
+                    tile = chunk.tiles[t]
+                    column = bound + t if has_end else 0
+                    slot = len(mask_slots(chunk.tiles[:t]))
+                    scores = nl.ndarray((tile.rows, tile.width), dtype=nl.float32, buffer=nl.sbuf)
+                    peaks = nl.ndarray((tile.rows, len(tile.banks)), dtype=nl.float32, buffer=nl.sbuf)
+                    score_tile(
+                        scores, peaks, queries, tile.row // lanes, keys, shift, tile, masks, slot,
+                        identity, upper[:, nl.ds(column, 1)], lower,
+                    )  # fmt: skip
+                    negative = nl.ndarray((tile.rows, 1), dtype=nl.float32, buffer=nl.sbuf)
+                    negated_peak(negative, peaks, scale, cap[nl.ds(0, tile.rows), nl.ds(column, 1)])
+                    weights = nl.ndarray((tile.rows, tile.width), dtype=v.dtype, buffer=nl.sbuf)
+                    total = nl.ndarray((tile.rows, 1), dtype=nl.float32, buffer=nl.sbuf)
+                    compat.exponential_with_sum(weights, scores, negative, scale, total)
+                    output = nl.zeros((tile.rows, head_dim), dtype=nl.float32, buffer=nl.psum)
+                    block = tile.banks[0].column // TILE + r * (CHUNK // TILE)
+                    weigh_values(output, weights, values, block, tile)
+                    start = first + tile.row + TILE * lane
+                    _store_tile(out, b, head + n, start, tile.rows, output, total, has_end)
+
+
+@compat.subkernel
+def _streamed_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, group, bounds, scale):
+    """Queries that see more keys than fit: keys in passes, softmax carried from pass to pass for all heads."""
+    upper, cap, lower, identity, has_end = bounds
+    steps, head_dim = k.shape[2] // TILE, k.shape[2]
+    chunk = group.passes[0].chunks[0]
+    count, bound = len(chunk.tiles), chunk.first // (TILE * lanes)
+    queries = nl.ndarray((TILE, own_queries, steps, chunk.queries // lanes), dtype=q.dtype, buffer=nl.sbuf)
+    for n in nl.affine_range(own_queries):
+        _load_queries(queries[:, n], q, b, head + n, chunk.first, chunk, lane, lanes)
+    # The softmax so far, of every (head, tile): negated peak, sum and unnormalised output.
+    negative = nl.full((TILE, own_queries * count, 1), CAP, dtype=nl.float32, buffer=nl.sbuf)
+    total = nl.zeros((TILE, own_queries * count, 1), dtype=nl.float32, buffer=nl.sbuf)
+    output = nl.zeros((TILE, own_queries * count, head_dim), dtype=nl.float32, buffer=nl.sbuf)
+    for p in nl.static_range(len(group.passes)):
+        held = group.passes[p]
+        tiles = held.chunks[0].tiles
+        slots = () if identity is None else mask_slots(tiles)
+        masks = nl.ndarray((TILE, max(len(slots), 1), TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
+        make_masks(masks, slots, upper, bound if has_end else None, lower)
+        for r in nl.sequential_range(held.repeat):
+            keys = nl.ndarray((TILE, steps, held.keys), dtype=k.dtype, buffer=nl.sbuf)
+            values = nl.ndarray((TILE, -(-held.keys // TILE), head_dim), dtype=v.dtype, buffer=nl.sbuf)
+            _load_keys(keys, values, k, v, b, kv_head, held.start + r * held.keys, held.keys)
+            for n in nl.affine_range(own_queries):
+                for t in nl.static_range(count):
+                    if len(tiles[t].banks) > 0:
+                        column = bound + t if has_end else 0
+                        state = n * count + t
+                        rows = nl.ds(0, tiles[t].rows)
+                        _streamed_tile(
+                            negative[rows, state, :], total[rows, state, :], output[rows, state, :],
+                            queries[:, n], keys, values, tiles[t], lanes, masks, len(mask_slots(tiles[:t])),
+                            identity, upper[:, nl.ds(column, 1)], lower, cap[rows, nl.ds(column, 1)], scale,
+                        )  # fmt: skip
+    for n in nl.affine_range(own_queries):
+        for t in nl.static_range(count):
+            tile, state = chunk.tiles[t], n * count + t
+            rows = nl.ds(0, tile.rows)
+            start = chunk.first + tile.row + TILE * lane
+            _store_tile(
+                out, b, head + n, start, tile.rows, output[rows, state, :], total[rows, state, :], has_end
+            )  # fmt: skip
+
+
+@compat.subkernel
+def _streamed_tile(
+    negative, total, output, queries, keys, values, tile, lanes, masks, slot, identity, upper, lower, cap, scale
+):
+    """One pass of one tile: scores against the keys in SBUF, then the softmax so far is rescaled and added to."""
+    rows = tile.rows
+    scores = nl.ndarray((rows, tile.width), dtype=nl.float32, buffer=nl.sbuf)
+    peaks = nl.ndarray((rows, len(tile.banks)), dtype=nl.float32, buffer=nl.sbuf)
+    score_tile(scores, peaks, queries, tile.row // lanes, keys, 0, tile, masks, slot, identity, upper, lower)
+    new = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
+    negated_peak(new, peaks, scale, cap)
+    compat.elementwise(new, new, negative, np.minimum)
+    factor = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
+    compat.exponential(factor, negative, new, -1.0)
+    weights = nl.ndarray((rows, tile.width), dtype=values.dtype, buffer=nl.sbuf)
+    added = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
+    compat.exponential_with_sum(weights, scores, new, scale, added)
+    product = nl.zeros((rows, output.shape[1]), dtype=nl.float32, buffer=nl.psum)
+    weigh_values(product, weights, values, tile.banks[0].column // TILE, tile)
+    compat.with_scalars(total, total, np.multiply, factor, np.add, added)
+    compat.scale_add(output, output, factor, product)
+    compat.copy(negative, new, compat.VECTOR)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The formula of attention in fp64, torch's own bf16 attention, and inputs, for the tests of the kernels."""
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class PrefillCase:
+    """One prefill problem; `images` are (first, last) positions, `padding` is a number of trailing padding rows."""
+
+    head_dim: int = 128
+    heads: int = 1
+    kv_heads: int = 1
+    queries: int = 128
+    window: int = 0
+    offset: int = 0
+    extra_keys: int = 0
+    images: tuple[tuple[int, int], ...] = ()
+    padding: int = 0
+    scale: float = 1.0
+    batch: int = 1
+    magnitude: float = 1.0
+
+    @property
+    def max_lookahead(self) -> int:
+        """Longest image minus one."""
+        return max((last - first for first, last in self.images), default=0)
+
+    def __str__(self) -> str:
+        parts = [f"d{self.head_dim}", f"n{self.heads}k{self.kv_heads}", f"s{self.queries}", f"w{self.window}"]
+        parts += [f"{name}{value}" for name, value in (("o", self.offset), ("e", self.extra_keys)) if value]
+        parts += [f"i{len(self.images)}"] if self.images else []
+        parts += [f"p{self.padding}"] if self.padding else []
+        parts += [f"b{self.batch}"] if self.batch > 1 else []
+        parts += [f"x{self.magnitude:g}"] if self.magnitude != 1 else []
+        parts += [f"c{self.scale:g}"] if self.scale != 1 else []
+        return "-".join(parts)
+
+    def end(self) -> torch.Tensor:
+        """[B, S] int32: the last position each query sees; the first sequence alone has images and padding."""
+        end = torch.arange(self.offset, self.offset + self.queries, dtype=torch.int32).repeat(self.batch, 1)
+        for first, last in self.images:
+            end[0, first - self.offset : last + 1 - self.offset] = last
+        if self.padding:
+            end[0, self.queries - self.padding :] = -1
+        return end
+
+    def needs_end(self) -> bool:
+        """Whether the mask is anything but causal."""
+        return bool(self.images or self.padding)
+
+    def inputs(self, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """q [B, N, H, S], k [B, K, H, T], v [B, K, T, H] in bf16, logits of a few units times `magnitude`."""
+        generator = torch.Generator().manual_seed(seed)
+        keys = self.offset + self.queries + self.extra_keys
+
+        def draw(*shape: int) -> torch.Tensor:
+            return torch.randn(shape, generator=generator)
+
+        q = draw(self.batch, self.heads, self.head_dim, self.queries) * self.magnitude * 2 / self.head_dim**0.5
+        k = draw(self.batch, self.kv_heads, self.head_dim, keys)
+        v = draw(self.batch, self.kv_heads, keys, self.head_dim)
+        return q.bfloat16(), k.bfloat16(), v.bfloat16()
+
+
+def allowed(case: PrefillCase) -> torch.Tensor:
+    """[B, S, T] bool: key j is seen by query i iff i - window < j <= end(i)."""
+    i = torch.arange(case.offset, case.offset + case.queries)[None, :, None]
+    j = torch.arange(case.offset + case.queries + case.extra_keys)[None, None, :]
+    mask = j <= case.end()[:, :, None]
+    return mask & (j > i - case.window) if case.window else mask
+
+
+def exact_prefill(case: PrefillCase, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """[B, N, S, H] in fp64, zeros where a query sees nothing."""
+    group = case.heads // case.kv_heads
+    k, v = k.double().repeat_interleave(group, 1), v.double().repeat_interleave(group, 1)
+    mask = allowed(case)[:, None]
+    scores = (q.double().transpose(2, 3) @ k * case.scale).masked_fill(~mask, -torch.inf)
+    return torch.nan_to_num(scores.softmax(-1)) @ v
+
+
+def torch_bf16_prefill(case: PrefillCase, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """torch's attention in bf16 as transformers' eager attention computes it, zeros where a query sees nothing."""
+    group = case.heads // case.kv_heads
+    k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+    mask = allowed(case)[:, None]
+    scores = (q.transpose(2, 3) @ k * case.scale).masked_fill(~mask, torch.finfo(q.dtype).min)
+    output = scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ v
+    return torch.where(mask.any(-1, keepdim=True), output, 0)
+
+
+def assert_as_near_as_torch(output: torch.Tensor, exact: torch.Tensor, torch_bf16: torch.Tensor) -> None:
+    """At most 1.1 x the error of torch's bf16 attention, and 1.25 x that of rounding the exact result once.
+
+    The second bound is what torch's fused CPU attention reaches, which computes in fp32 inside; the PE multiplies bf16
+    probabilities, so that it cannot be met exactly. It is the bound that sees small mistakes.
+    """
+    assert output.dtype == torch.bfloat16 and torch.isfinite(output).all()
+    assert error(output, exact) <= 1.1 * error(torch_bf16, exact)
+    assert error(output, exact) <= 1.25 * error(exact.to(output.dtype), exact)
+
+
+def error(output: torch.Tensor, exact: torch.Tensor) -> float:
+    """Root mean square error."""
+    return (output.double() - exact).square().mean().sqrt().item()
