@@ -30,9 +30,12 @@ def _bundle_folder(folder: Path, bundle: str, bundles: list[str]) -> Path:
 
 def _shard_files(folder: Path, bundle: str, bundles: list[str], neuron_config: Gemma4NeuronConfig) -> list[Path]:
     shards = Path(get_shards_path(_bundle_folder(folder, bundle, bundles)))
+    return [shards / shard_file_name(rank) for rank in _local_ranks(neuron_config)]
+
+
+def _local_ranks(neuron_config: Gemma4NeuronConfig) -> range:
     first = neuron_config.start_rank_id
-    ranks = range(first, first + neuron_config.local_ranks_size)
-    return [shards / shard_file_name(rank) for rank in ranks]
+    return range(first, first + neuron_config.local_ranks_size)
 
 
 def _is_sharded(folder: Path) -> bool:
@@ -70,23 +73,10 @@ def find_checkpoint(folder: Path, neuron_config: Gemma4NeuronConfig, **hub_optio
 def load_bundle_weights(
     checkpoint: Path, bundle: str, bundles: list[str], config: PretrainedConfig, neuron_config: Gemma4NeuronConfig
 ) -> list[dict[str, torch.Tensor]]:
-    """State dicts of this node's ranks, in rank order; tensors of sharded files are mapped.
-
-    Raises:
-        ValueError: a rank's file is missing.
-    """
-    files = _shard_files(checkpoint, bundle, bundles, neuron_config)
+    """State dicts of this node's ranks, in rank order; tensors of sharded files are mapped."""
     if not _is_sharded(checkpoint):
-        first = neuron_config.start_rank_id
-        ranks = range(first, first + neuron_config.local_ranks_size)
-        return load_shards(checkpoint, config, neuron_config, bundle, ranks)
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing:
-        raise ValueError(
-            f"The weights of {len(missing)} of {len(files)} ranks are missing, {missing[0]} is the first: export the "
-            "checkpoint again with optimum-cli export neuron."
-        )
-    return [load_file(file) for file in files]
+        return load_shards(checkpoint, config, neuron_config, bundle, _local_ranks(neuron_config))
+    return [load_file(file) for file in _shard_files(checkpoint, bundle, bundles, neuron_config)]
 
 
 def save_bundle_weights(

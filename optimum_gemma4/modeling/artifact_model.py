@@ -22,6 +22,7 @@ from optimum.neuron.utils.instance import align_compilation_target, current_inst
 from optimum.neuron.utils.system import get_available_cores
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 
+from ..exporters.artifact import NEURON_CONFIG, check_artifact
 from ..exporters.backend import bundle_file_name, initialize_bundle, load_bundle, save_bundle, trace_bundle
 from ..exporters.neuron_config import Gemma4NeuronConfig
 from ..exporters.weights import find_checkpoint, load_bundle_weights, save_bundle_weights
@@ -31,8 +32,6 @@ from .geometry import TextGeometry
 __all__ = ["Gemma4ArtifactMixin"]
 
 logger = logging.getLogger("Neuron")
-
-NEURON_CONFIG_FILE = "neuron_config.json"
 
 
 class Gemma4ArtifactMixin:
@@ -140,15 +139,17 @@ class Gemma4ArtifactMixin:
             folder = Path(model_id)
         else:
             folder = Path(snapshot_download(repo_id=str(model_id), revision=revision, **hub))
-        if not (folder / NEURON_CONFIG_FILE).is_file():
+        if not (folder / NEURON_CONFIG).is_file():
             raise ValueError(
-                f"{model_id} has no {NEURON_CONFIG_FILE}: it is not an exported model. Export it first with "
+                f"{model_id} has no {NEURON_CONFIG}: it is not an exported model. Export it first with "
                 f"optimum-cli export neuron --model {model_id} ..."
             )
         neuron_config = Gemma4NeuronConfig.from_pretrained(folder)
         _check_instance(neuron_config)
         names = list(cls.create_bundles(config, neuron_config))
-        bundles = {name: load_bundle(folder / bundle_file_name(name, names)) for name in names}
+        files = {name: bundle_file_name(name, names) for name in names}
+        check_artifact(folder, neuron_config, list(files.values()))
+        bundles = {name: load_bundle(folder / file) for name, file in files.items()}
         model = cls._from_bundles(config, neuron_config, bundles)
         model._read_generation_config(folder)
         model.load_weights(folder, **hub)
