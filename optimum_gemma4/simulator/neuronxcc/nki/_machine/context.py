@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from .errors import OutsideKernelError
 from .hardware import Generation
-from .trace import Trace
+from .._profile.trace import Trace
 
 
 # Rules that third-party kernels are known to break and that a run may relax; each use is counted in the report.
@@ -58,9 +58,11 @@ class Program:
         self.open_scopes: set[int] = {0}
         # (uid, iteration) of every open affine loop, with the number of scopes that were open when it began.
         self.affine_path: tuple[tuple[int, int, int], ...] = ()
-        self.traced_loops = 0
         self.depth = 0
-        self.shared_hbm_names: dict[str, object] = {}
+        # Buffers in shared_hbm, in order of creation: the programs of a launch see the same ones.
+        self.shared: list = []
+        self.shared_created = 0
+        self.number = 0
         self.scalar_registers = None
         self.vector_registers = None
 

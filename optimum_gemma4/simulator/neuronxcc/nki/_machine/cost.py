@@ -61,24 +61,26 @@ def tensor_scalar(source, dtype, target_memory="sbuf") -> tuple[float, float]:
 
 
 def _mode(source, dtype, target_memory) -> int:
-    if not _halves(source.dtype, dtype) or not _contiguous(source):
+    if not _halves(source.dtype, dtype):
         return 1
-    in_psum = (source.buffer.memory == "psum") + (target_memory == "psum")
-    return (4, 2, 1)[in_psum]
+    contiguous, in_psum = _contiguous(source), "psum" in (source.buffer.memory, target_memory)
+    if contiguous:
+        return 2 if in_psum else 4
+    return 1 if in_psum else 2
 
 
 def tensor_tensor(first, second, operator: str, dtype) -> tuple[float, float]:
     """tensor_tensor: N with one operand in PSUM or all-bfloat16 add / subtract / multiply in SBUF, else 2N."""
     n = free_size(first.shape)
     psum = "psum" in (first.buffer.memory, second.buffer.memory)
-    contiguous = _contiguous(first) and _contiguous(second)
     quick = (
         {first.dtype, second.dtype, dtype} == {dtypes.BFLOAT16}
         and operator in ("add", "subtract", "multiply")
-        and contiguous
+        and _contiguous(first)
+        and _contiguous(second)
     )
     cycles = at_least(n if psum or quick else 2 * n)
-    fast = _halves(first.dtype, second.dtype, dtype) and not psum and contiguous
+    fast = _halves(first.dtype, second.dtype, dtype) and not psum
     return cycles, at_least(n) if fast else cycles
 
 

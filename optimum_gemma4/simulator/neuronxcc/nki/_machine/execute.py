@@ -158,7 +158,7 @@ def _note_write(program, tensor, position, depends, accumulate) -> None:
                 "return a tensor made in nl.shared_hbm"
             )
         buffer.mutable = True
-        buffer.written = np.zeros(buffer.data.shape, np.bool_)
+        buffer.written = np.zeros(buffer.data.shape, np.uint8)
         buffer.remaining = buffer.data.size
     buffer.pending = None
     tracker = tensor.tracker()
@@ -268,7 +268,7 @@ def assign(target: Tensor, value) -> None:
     Raises:
         NkiError: For a destination in HBM or a value that is no tile or number.
     """
-    from ..isa import memset_into, tensor_copy_into
+    from ..isa.vector_engine import memset_into, tensor_copy_into
 
     check_scope(target, "assignment destination")
     if target.buffer.memory not in ON_CHIP:

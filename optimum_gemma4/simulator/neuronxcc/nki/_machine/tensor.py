@@ -9,10 +9,11 @@ location remembers whether it was written, so an uninitialised read is refused a
 import numpy as np
 
 from . import dtypes
+from .arithmetic import Arithmetic
 from .context import current, new_uid
-from .errors import NkiError, ShapeError, UninitializedReadError
+from .errors import LoopDependencyError, NkiError, ShapeError, UninitializedReadError
 from .regions import Region, Tracker
-from .trace import Allocation
+from .._profile.trace import Allocation
 
 
 HBM, SHARED_HBM, SBUF, PSUM = "hbm", "shared_hbm", "sbuf", "psum"
@@ -56,7 +57,8 @@ class Buffer:
         if data is None:
             self.data = np.empty(shape, dtypes.storage(dtype))
             self.data.fill(np.nan if dtypes.is_float(dtype) else 0)
-            self.written = np.zeros(shape, np.bool_)
+            # In HBM the flags name the program of the launch grid that wrote, so that two programs never share a location.
+            self.written = np.zeros(shape, np.bool_ if memory in ON_CHIP else np.uint8)
             self.remaining = self.data.size
         else:
             self.data = data
@@ -83,21 +85,39 @@ class Buffer:
         """Note that a view's locations (those where `where` holds) now have values."""
         self.was_written = True
         flags = view.written
-        if flags is None or not self.remaining:
+        if flags is None:
+            return
+        number = 1
+        if self.memory not in ON_CHIP:
+            number = current().number + 1
+            if number > 1:
+                self._check_owner(view, where, number)
+        elif not self.remaining:
             return
         if view.fancy is not None:
-            flags[view.fancy] = True if where is None else (flags[view.fancy] | where)
+            flags[view.fancy] = number if where is None else np.where(where, number, flags[view.fancy])
             self.remaining = self.written.size - int(np.count_nonzero(self.written))
-        elif where is None:
-            self.remaining -= flags.size - int(np.count_nonzero(flags))
-            flags[...] = True
+            return
+        before = int(np.count_nonzero(flags))
+        if where is None:
+            flags[...] = number
+            self.remaining -= flags.size - before
         else:
-            before = int(np.count_nonzero(flags))
-            np.logical_or(flags, where, out=flags)
+            np.copyto(flags, number, where=where)
             self.remaining -= int(np.count_nonzero(flags)) - before
 
+    def _check_owner(self, view: "Tensor", where, number: int) -> None:
+        flags = view.written if view.fancy is None else view.written[view.fancy]
+        flags = flags if where is None else flags[where]
+        others = (flags != 0) & (flags != number)
+        if others.any():
+            raise LoopDependencyError(
+                f"unexpected output dependencies: programs {int(flags[others][0]) - 1} and {number - 1} of the launch grid "
+                f"write the same location of {view!r}"
+            )
 
-class Tensor:
+
+class Tensor(Arithmetic):
     """A view of a buffer: what NKI code calls a tensor or a tile.
 
     Args:
@@ -112,7 +132,6 @@ class Tensor:
     __slots__ = ("buffer", "data", "written", "region", "par_axis", "fancy", "shape", "dtype", "dynamic")
     __hash__ = object.__hash__
     # Python scalars and numpy arrays on the left must defer to the operators below.
-    __array_priority__ = 1000
     __array_ufunc__ = None
 
     def __init__(self, buffer, data, written, region, par_axis=0, fancy=None, shape=None, dtype=None):
@@ -167,7 +186,7 @@ class Tensor:
         """
         if self.buffer.remaining:
             flags = self.written if self.fancy is None else self.written[self.fancy]
-            if flags is not None and not (flags.all() if where is None else (flags | ~where).all()):
+            if flags is not None and not (flags.all() if where is None else (flags.astype(bool) | ~where).all()):
                 missing = int(flags.size - np.count_nonzero(flags))
                 raise UninitializedReadError(
                     f"{what} reads {missing} of {flags.size} elements of {self!r} that no instruction wrote"

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`neuronxcc.nki` (Beta 1, SDK 2.26): kernels that run on a simulated NeuronCore, unmodified.
+
+All compilation modes of `nki.jit` simulate. See README.md for what is enforced, what is counted and what is not
+modelled; cost reports are made by `optimum_gemma4.simulator.nki_report`.
+"""
+
+import types
+
+from . import compiler, isa, language, typing
+from ._frontend.launch import Kernel
+
+
+def jit(func=None, mode="auto", **kwargs):
+    """Make a kernel of a function.
+
+    Args:
+        func: The function; without it a decorator is returned.
+        mode: Any of the SDK's modes ("jax", "torchxla", "baremetal", "benchmark", "simulation", "auto", "trace").
+        kwargs: `platform_target` ("trn1", "trn2"); compiler options are ignored.
+
+    Raises:
+        ValueError: If the mode does not exist.
+    """
+    modes = ("auto", "jax", "torchxla", "baremetal", "benchmark", "simulation", "trace", "profile")
+    if mode not in modes:
+        raise ValueError(f"nki.jit: mode {mode!r} is unknown; expected one of {modes}")
+
+    def decorate(function):
+        return Kernel(function, kwargs.get("platform_target"))
+
+    return decorate if func is None else decorate(func)
+
+
+def trace(func=None, **kwargs):
+    """Mark a function that is called from kernels."""
+    return jit(func, mode="trace", **kwargs)
+
+
+def baremetal(kernel=None, **kwargs):
+    """Run a kernel on numpy arrays."""
+    return jit(kernel, mode="baremetal", **kwargs)
+
+
+def simulate_kernel(kernel, *args, **kwargs):
+    """Run a kernel, or a kernel with a grid, on numpy arrays."""
+    if isinstance(kernel, (Kernel, types.LambdaType)) and not _is_plain(kernel):
+        return kernel(*args, **kwargs)
+    return Kernel(kernel)(*args, **kwargs)
+
+
+def _is_plain(kernel) -> bool:
+    return isinstance(kernel, types.FunctionType) and kernel.__qualname__ != "Kernel.__getitem__.<locals>.<lambda>"
+
+
+__all__ = ["baremetal", "compiler", "isa", "jit", "language", "simulate_kernel", "trace", "typing"]
