@@ -142,7 +142,7 @@ class Kernel:
             program.shared, program.number = shared, number
             with run(program), np.errstate(all="ignore"):
                 if not number:
-                    names = arrays.bind(self.function, args, kwargs, lambda *a: _parameter(*a, parameters))
+                    names = arrays.bind(self.function, args, kwargs, lambda *a: _parameter(*a, parameters, program))
                 for buffer in [b for b, _ in parameters] + shared:
                     buffer.tracker = None
                 program.depth = 1
@@ -186,8 +186,10 @@ def _stored(buffer) -> tuple:
     return (buffer.uid,) if stored else ()
 
 
-def _parameter(name, original, values, dtype, mutable, parameters) -> Tensor:
+def _parameter(name, original, values, dtype, mutable, parameters, program) -> Tensor:
     buffer = Buffer(values.shape, dtype, HBM, 0, name, values)
+    if mutable or program.outputs_are_arguments:
+        buffer.written = np.zeros(values.shape, np.uint8)
     buffer.parameter, buffer.mutable, buffer.scope, buffer.was_written = True, mutable, 0, mutable
     parameters.append((buffer, original))
     return Tensor.whole(buffer)

@@ -157,8 +157,8 @@ def _note_write(program, tensor, position, depends, accumulate) -> None:
                 f"cannot update immutable parameter {tensor!r}; annotate it as nt.mutable_tensor and return it, or "
                 "return a tensor made in nl.shared_hbm"
             )
+        # The first store makes the parameter an output: what it held before does not exist on the device.
         buffer.mutable = True
-        buffer.written = np.zeros(buffer.data.shape, np.uint8)
         buffer.remaining = buffer.data.size
     buffer.pending = None
     tracker = tensor.tracker()
