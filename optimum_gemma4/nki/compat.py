@@ -16,7 +16,7 @@ from neuronxcc.nki import language as nl
 jit = nki.jit
 subkernel = nki.jit(mode="trace")
 
-VECTOR, SCALAR, GPSIMD = nisa.vector_engine, nisa.scalar_engine, nisa.gpsimd_engine
+VECTOR, SCALAR, TENSOR = nisa.engine.vector, nisa.engine.scalar, nisa.engine.tensor
 
 
 def has_range_select() -> bool:
@@ -52,7 +52,13 @@ def copy(dst, src, engine):
 @subkernel
 def transpose(dst, src):
     """dst[f, p] = src[p, f] by the PE, SBUF to PSUM, up to 128 x 128."""
-    dst[...] = nisa.nc_transpose(src, engine=nisa.tensor_engine)
+    dst[...] = nisa.nc_transpose(src, engine=TENSOR)
+
+
+@subkernel
+def identity(dst):
+    """The identity matrix, which is a constant in HBM."""
+    dst[...] = nl.load(nl.shared_identity_matrix(dst.shape[0], dtype=dst.dtype))
 
 
 @subkernel
@@ -65,14 +71,14 @@ def positions(dst, expression):
 def with_scalars(dst, src, op0, operand0, op1=None, operand1=None):
     """dst = (src op0 operand0) op1 operand1; operands are constants or one value a partition. Vector."""
     dst[...] = nisa.tensor_scalar(
-        src, op0=op0, operand0=operand0, op1=op1, operand1=operand1, dtype=dst.dtype, engine=nisa.vector_engine
+        src, op0=op0, operand0=operand0, op1=op1, operand1=operand1, dtype=dst.dtype, engine=VECTOR
     )
 
 
 @subkernel
 def elementwise(dst, first, second, op):
     """dst = first op second, not both in PSUM. Vector."""
-    dst[...] = nisa.tensor_tensor(first, second, op=op, dtype=dst.dtype, engine=nisa.vector_engine)
+    dst[...] = nisa.tensor_tensor(first, second, op=op, dtype=dst.dtype, engine=VECTOR)
 
 
 @subkernel

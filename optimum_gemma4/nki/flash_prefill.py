@@ -68,7 +68,10 @@ def flash_prefill(q, k, v, end=None, window=0, scale=1.0, offset=0, max_lookahea
     query_rows(row, lane)
     lower = nl.ndarray((TILE, 1), dtype=nl.float32, buffer=nl.sbuf)
     lower_bound(lower, row, window)
-    identity = None if compat.has_range_select() else nl.shared_identity_matrix(TILE, dtype=nl.bfloat16)
+    by_select = compat.has_range_select()
+    identity = nl.ndarray((TILE, 1 if by_select else TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
+    if not by_select:
+        compat.identity(identity)
     tiles = -(-queries // (TILE * lanes)) if end is not None else 1
     for b in nl.affine_range(batch):
         upper = nl.ndarray((TILE, tiles), dtype=nl.float32, buffer=nl.sbuf)
@@ -78,7 +81,7 @@ def flash_prefill(q, k, v, end=None, window=0, scale=1.0, offset=0, max_lookahea
             compat.with_scalars(cap, row, np.multiply, 0.0, np.add, CAP)
         else:
             load_bounds(upper, cap, end, b, row, lane, lanes, queries, offset)
-        bounds = (upper, cap, lower, identity, end is not None)
+        bounds = (upper, cap, lower, None if by_select else identity, end is not None)
         for h in nl.affine_range(own_keys):
             kv_head = first_key + h
             head = kv_head * group + first_query
