@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated Neuron instance, for the two modules of optimum-neuron that read the Neuron driver's files.
+"""A simulated Neuron instance, for the few modules that look at the machine.
 
 `optimum.neuron.utils.system` learns which instance it is on from /proc, /dev and the DMI table, and
 `optimum.neuron.utils.neuron_device_memory` reads sysfs. Their code runs first, unmodified; then the four functions
 and the one path that look at the machine are replaced. The instance is the one that NEURON_PLATFORM_TARGET_OVERRIDE
 names, and trn2 without it, so that the check of an artifact's target against the platform still means something.
+transformers and accelerate take a torch_xla that can be imported for an XLA device: they are told that there is none.
 """
 
 import os
@@ -50,9 +51,15 @@ def _device_memory(module: ModuleType) -> dict[str, object]:
     return {"SYSFS_NEURON_BASE": Path(__file__).parent / "torch_xla"}
 
 
+def _no_xla_device(module: ModuleType) -> dict[str, object]:
+    return {"_torch_xla_available": False}
+
+
 PLATFORM_MODULES: dict[str, Callable[[ModuleType], dict[str, object]]] = {
     "optimum.neuron.utils.system": _system,
     "optimum.neuron.utils.neuron_device_memory": _device_memory,
+    "accelerate.utils.imports": _no_xla_device,
+    "transformers.utils.import_utils": _no_xla_device,
 }
 
 
@@ -82,6 +89,8 @@ def rebind_loaded_modules() -> None:
             continue
         for attribute, value in replacements(module).items():
             original = getattr(module, attribute)
+            if original == value:
+                continue
             for holder_name, holder in list(sys.modules.items()):
                 if holder_name.startswith("optimum.") and vars(holder).get(attribute) is original:
                     setattr(holder, attribute, value)

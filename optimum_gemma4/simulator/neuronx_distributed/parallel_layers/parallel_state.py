@@ -8,11 +8,11 @@ each rank runs in its own thread it is that thread's rank.
 
 import torch
 import torch.distributed
-from torch.distributed import ProcessGroup
-
 from neuronx_distributed.utils.utils import hardware
-from optimum_gemma4.simulator.engine.fabric import current_rank, world_size
+from torch.distributed import ProcessGroup
 from torch_neuronx.utils import get_platform_target
+
+from optimum_gemma4.simulator.engine.fabric import current_rank, world_size
 
 
 _TENSOR_MODEL_PARALLEL_GROUP: ProcessGroup | None = None
@@ -87,6 +87,17 @@ def destroy_model_parallel() -> None:
     global _TENSOR_MODEL_PARALLEL_GROUP, _DATA_PARALLEL_GROUP
     _TENSOR_MODEL_PARALLEL_GROUP = None
     _DATA_PARALLEL_GROUP = None
+
+
+def snapshot() -> tuple:
+    """The present groups and mode, for `restore`: a trace must not disturb the parallel state around it."""
+    return _TENSOR_MODEL_PARALLEL_GROUP, _DATA_PARALLEL_GROUP, _AOT_MODE
+
+
+def restore(state: tuple) -> None:
+    """Puts back what `snapshot` returned."""
+    global _TENSOR_MODEL_PARALLEL_GROUP, _DATA_PARALLEL_GROUP, _AOT_MODE
+    _TENSOR_MODEL_PARALLEL_GROUP, _DATA_PARALLEL_GROUP, _AOT_MODE = state
 
 
 def get_tensor_model_parallel_group(as_list: bool = False) -> ProcessGroup | list[list[int]]:

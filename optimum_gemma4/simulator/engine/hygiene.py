@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks a recorded graph for what the Neuron compiler could not take.
+
+The list of operators names those that torch_xla 2.8 has no lowering for (they would fall back to the host and cut the
+graph) and those whose result has a shape that depends on values. Data types without hardware support are refused as
+well. Reads on the host never come this far: see `guard.py`.
+"""
+
+import torch
+from torch import fx
+
+from .errors import GraphError
+
+
+_NO_STATIC_SHAPE = ("nonzero", "masked_select", "unique_dim", "_unique", "_unique2", "unique_consecutive", "bincount")
+_NO_LOWERING = (
+    "bucketize",
+    "cummin",
+    "fft_fft",
+    "fft_fft2",
+    "fft_fftn",
+    "_fft_c2c",
+    "_fft_c2r",
+    "_fft_r2c",
+    "grid_sampler_2d",
+    "grid_sampler_3d",
+    "histc",
+    "im2col",
+    "linalg_eig",
+    "linalg_eigh",
+    "linalg_lstsq",
+    "linalg_solve",
+    "_linalg_solve_ex",
+    "_linalg_eigh",
+    "logcumsumexp",
+    "median",
+    "mode",
+    "multinomial",
+    "nanmedian",
+    "renorm",
+    "searchsorted",
+)
+REFUSED_OPERATORS = dict.fromkeys(_NO_STATIC_SHAPE, "its result has no static shape") | dict.fromkeys(
+    _NO_LOWERING, "it has no XLA lowering"
+)
+REFUSED_DTYPES = (torch.float64, torch.complex32, torch.complex64, torch.complex128)
+
+
+def _base_name(target) -> str:
+    return target._schema.name.partition("::")[2].rstrip("_") if isinstance(target, torch._ops.OpOverload) else ""
+
+
+def refuse_operator(target, where: str) -> None:
+    """Raises GraphError if the operator cannot be compiled."""
+    reason = REFUSED_OPERATORS.get(_base_name(target))
+    if reason is not None:
+        raise GraphError(f"{target} cannot be compiled for Neuron: {reason} ({where})")
+
+
+def check_graph(graph: fx.Graph, where: str) -> None:
+    """Checks every node of a graph of one rank.
+
+    Raises:
+        GraphError: an operator or a data type that cannot be compiled, or a tensor that is used after it was reduced
+            over the ranks (the SDK reduces in place: what the later use reads on the device is the sum).
+    """
+    order = {node: index for index, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        if node.op != "call_function":
+            continue
+        refuse_operator(node.target, where)
+        value = node.meta.get("val")
+        if isinstance(value, torch.Tensor) and value.dtype in REFUSED_DTYPES and node.users:
+            raise GraphError(f"{node.target} makes a {value.dtype} tensor, which Neuron does not support ({where})")
+        if _base_name(node.target) == "all_reduce":
+            later = [user for user in node.args[0].users if order[user] > order[node]]
+            if later:
+                raise GraphError(
+                    f"{later[0].target} uses a tensor after its all-reduce ({where}): the SDK reduces in place, so on "
+                    "the device it would read the sum. Use the result of the reduction, or reduce a clone."
+                )

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turns the recorded graph of one rank into a functional graph of all ranks.
+
+The graph is functionalised (no in-place writes are left) and, for more than one rank, vmapped over a leading rank
+axis: sharded weights and states carry it, [ranks, ...], while inputs and replicated weights do not, and neither does
+anything that is computed from these alone or that an all-reduce has made equal again. Work on such values is therefore
+done once, not once a rank.
+"""
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from .errors import GraphError
+
+
+def lower(
+    rank_graph: fx.GraphModule, specs: list[tuple[tuple[int, ...], torch.dtype]], sharded: list[bool], world_size: int
+) -> fx.GraphModule:
+    """Lowers the graph of one rank to all ranks.
+
+    Args:
+        specs: shape on one rank, and dtype, of every placeholder.
+        sharded: for every placeholder, whether it differs between ranks.
+
+    Returns:
+        A graph with the same placeholders and outputs. With more than one rank, sharded placeholders and every output
+        have a leading rank axis.
+
+    Raises:
+        GraphError: a replicated value is reduce-scattered.
+    """
+    program = torch.func.functionalize(rank_graph)
+    if world_size > 1:
+        in_dims = tuple(0 if flag else None for flag in sharded)
+        program = torch.vmap(program, in_dims=in_dims, out_dims=0, randomness="same")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        fakes = [
+            torch.empty((world_size, *shape) if flag and world_size > 1 else shape, dtype=dtype)
+            for (shape, dtype), flag in zip(specs, sharded, strict=True)
+        ]
+    with torch.no_grad():
+        lowered = make_fx(program, tracing_mode="fake")(*fakes)
+    for node in lowered.graph.nodes:
+        if node.target is torch.ops.optimum_gemma4_simulator.reduce_scatter.default:
+            raise GraphError("reduce_scatter of a value that is the same on every rank: scatter it instead")
+    lowered.graph.eliminate_dead_code()
+    return lowered
