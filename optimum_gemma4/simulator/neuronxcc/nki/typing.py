@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`neuronxcc.nki.typing`: annotations of kernel parameters."""
 
-from ._machine.tensor import Tensor as _Tensor
+from ._memory.tensor import Tensor as _Tensor
 
 
 class _Annotation(type):

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .._machine import dtypes
-from .._machine.context import Program, current, run, running
+from .._machine.blas import single_thread
 from .._machine.errors import MemorySpaceError, MutableNotReturnedError, NkiError, OutputNotWrittenError
 from .._machine.hardware import generation
-from .._machine.tensor import HBM, Buffer, Tensor
+from .._memory.context import Program, current, run, running
+from .._memory.tensor import HBM, Buffer, Tensor
 from .._profile.liveness import check_capacity
 from . import arrays
 from .grid import expand
@@ -140,7 +140,7 @@ class Kernel:
         for number, (ids, core) in enumerate(programs):
             program = Program(target, sizes, ids, settings.relaxed, None, self.outputs_are_arguments)
             program.shared, program.number = shared, number
-            with run(program), np.errstate(all="ignore"):
+            with run(program), single_thread(), np.errstate(all="ignore"):
                 if not number:
                     names = arrays.bind(self.function, args, kwargs, lambda *a: _parameter(*a, parameters, program))
                 for buffer in [b for b, _ in parameters] + shared:
@@ -166,7 +166,7 @@ class Kernel:
                     f"kernel {self.__name__}: mutable kernel parameter {buffer.name!r} was written and is not returned"
                 )
             arrays.write_back(buffer, original)
-        for buffer in [t.buffer for t in returned] + [b for b in shared]:
+        for buffer in [t.buffer for t in returned] + list(shared):
             if not buffer.was_written:
                 raise OutputNotWrittenError(f"kernel {self.__name__}: output {buffer.name!r} was never written to")
             if buffer.remaining:
@@ -195,4 +195,4 @@ def _parameter(name, original, values, dtype, mutable, parameters, program) -> T
     return Tensor.whole(buffer)
 
 
-__all__ = ["Kernel", "Launch", "dtypes", "settings", "simulate"]
+__all__ = ["Kernel", "Launch", "settings", "simulate"]

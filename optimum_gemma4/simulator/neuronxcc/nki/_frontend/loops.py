@@ -9,9 +9,9 @@ A Python `range` in a kernel is a sequential_range (SDK 2.26 `nki.language.seque
 
 import sys
 
-from .._machine.context import current, new_uid
 from .._machine.errors import ControlFlowError
-from .._machine.index import Index
+from .._memory.context import current, new_uid
+from .._memory.index import Index
 
 
 def _bounds(args, name: str) -> range:

@@ -12,10 +12,10 @@ import textwrap
 import types
 from contextlib import contextmanager
 
-from .._machine.context import current
 from .._machine.errors import ControlFlowError
-from .._machine.index import Index, IndexArray, Predicate
-from .._machine.tensor import Tensor
+from .._memory.context import current
+from .._memory.index import Index, IndexArray, Predicate
+from .._memory.tensor import Tensor
 from .loops import TracedRange, loop, sequential_range
 
 

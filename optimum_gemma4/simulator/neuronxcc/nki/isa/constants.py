@@ -5,7 +5,7 @@ from enum import IntEnum
 
 import numpy as np
 
-from .._machine.context import current
+from .._memory.context import current
 
 
 class dge_mode(IntEnum):

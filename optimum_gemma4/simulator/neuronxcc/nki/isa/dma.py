@@ -9,11 +9,11 @@ run and the on-chip side's run a partition. Rows below 256 bytes are reported: t
 import numpy as np
 
 from .._machine import dtypes, hardware
-from .._machine.context import current
 from .._machine.errors import IndexingError, MemorySpaceError, NkiError, OperatorError, ShapeError, TargetError
-from .._machine.execute import check_place, fit, fresh, mask_for, operand, record
-from .._machine.indexing import check_valid
-from .._machine.tensor import HBM, SBUF, SHARED_HBM, Tensor
+from .._memory.context import current
+from .._memory.execute import check_place, fit, fresh, mask_for, operand, record
+from .._memory.indexing import check_valid
+from .._memory.tensor import HBM, SBUF, SHARED_HBM, Tensor
 from .._profile.trace import Transfer
 from .constants import dge_mode as modes
 from .constants import oob_mode as oob

@@ -8,11 +8,11 @@ copy to SBUF that the compiler may insert, and pays for it.
 import numpy as np
 
 from .._machine import cost, dtypes, hardware, operators
-from .._machine.context import current
 from .._machine.errors import DtypeError, MaskError, MemorySpaceError, OperatorError, ShapeError
-from .._machine.execute import mask_for, operand, produce
-from .._machine.index import Index, IndexArray, Predicate
-from .._machine.tensor import PSUM, SBUF, Tensor
+from .._memory.context import current
+from .._memory.execute import mask_for, operand, produce
+from .._memory.index import Index, IndexArray, Predicate
+from .._memory.tensor import PSUM, SBUF, Tensor
 from .vector_engine import output_dtype, tensor_copy
 
 

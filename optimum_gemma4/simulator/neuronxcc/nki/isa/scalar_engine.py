@@ -8,10 +8,10 @@ the read-out. Rules: SDK 2.26 `nki.isa.activation` and `nki.errors.rst` (bias an
 import numpy as np
 
 from .._machine import cost, dtypes, hardware, operators
-from .._machine.context import current
 from .._machine.errors import DtypeError, NkiError, OperatorError, ShapeError
-from .._machine.execute import mask_for, operand, produce
-from .._machine.tensor import Tensor
+from .._memory.context import current
+from .._memory.execute import mask_for, operand, produce
+from .._memory.tensor import Tensor
 from .constants import reduce_cmd as commands
 from .vector_engine import check_result, column, output_dtype, reduce_free
 

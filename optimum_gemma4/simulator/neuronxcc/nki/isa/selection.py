@@ -8,10 +8,10 @@ range_select and select_reduce share the Vector Engine's maximum accumulators (`
 import numpy as np
 
 from .._machine import cost, dtypes, hardware, operators
-from .._machine.context import current
 from .._machine.errors import DtypeError, MemorySpaceError, OperatorError, ShapeError, TargetError
-from .._machine.execute import mask_for, operand, produce, record, same_partitions
-from .._machine.tensor import PSUM, Tensor
+from .._memory.context import current
+from .._memory.execute import mask_for, operand, produce, record, same_partitions
+from .._memory.tensor import PSUM, Tensor
 from .constants import fp32
 from .constants import reduce_cmd as commands
 from .vector_engine import apply, check_result, column, output_dtype, reduce_free

@@ -9,10 +9,10 @@ matmul of them is what the systolic array computes, up to the order of the sum.
 import numpy as np
 
 from .._machine import cost, dtypes, hardware
-from .._machine.context import current
 from .._machine.errors import DtypeError, OperatorError, PartitionMismatchError, ShapeError, TileSizeError
-from .._machine.execute import mask_for, operand, produce
-from .._machine.tensor import ON_CHIP, PSUM, SBUF
+from .._memory.context import current
+from .._memory.execute import mask_for, operand, produce
+from .._memory.tensor import ON_CHIP, PSUM, SBUF
 from .constants import engine as engines
 
 

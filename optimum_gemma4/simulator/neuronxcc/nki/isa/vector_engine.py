@@ -8,10 +8,10 @@ All compute in float32 and round once to the output type, which is the input's u
 import numpy as np
 
 from .._machine import cost, dtypes, hardware, operators
-from .._machine.context import current
 from .._machine.errors import DtypeError, MemorySpaceError, OperatorError, PartitionMismatchError, ShapeError
-from .._machine.execute import fit, mask_for, operand, produce, record, same_partitions
-from .._machine.tensor import PSUM, SBUF, Tensor
+from .._memory.context import current
+from .._memory.execute import fit, mask_for, operand, produce, record, same_partitions
+from .._memory.tensor import PSUM, SBUF, Tensor
 from .constants import engine as engines
 
 

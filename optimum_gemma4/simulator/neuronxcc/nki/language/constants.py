@@ -4,8 +4,8 @@
 import numpy as np
 
 from .._machine import dtypes, hardware
-from .._machine.context import current
-from .._machine.tensor import HBM, PSUM, SBUF, SHARED_HBM
+from .._memory.context import current
+from .._memory.tensor import HBM, PSUM, SBUF, SHARED_HBM
 
 
 bfloat16 = dtypes.BFLOAT16

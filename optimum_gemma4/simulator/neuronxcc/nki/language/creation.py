@@ -11,11 +11,11 @@ import sys
 import numpy as np
 
 from .._machine import cost, dtypes, hardware
-from .._machine.context import current
 from .._machine.errors import NkiError, ScopeError, ShapeError, TileSizeError
-from .._machine.execute import check_bank, record
-from .._machine.index import Index, IndexArray
-from .._machine.tensor import ON_CHIP, PSUM, SHARED_HBM, Buffer, Tensor
+from .._memory.context import current
+from .._memory.execute import check_bank, record
+from .._memory.index import Index, IndexArray
+from .._memory.tensor import ON_CHIP, PSUM, SHARED_HBM, Buffer, Tensor
 from .constants import sbuf
 
 

@@ -3,10 +3,10 @@
 
 from .._frontend.grid import CoreDim, SpmdDim
 from .._frontend.loops import affine_range, sequential_range, static_range
-from .._machine.context import current
 from .._machine.errors import IndexingError, ShapeError
-from .._machine.index import Index, IndexArray
-from .._machine.indexing import DynamicSlice
+from .._memory.context import current
+from .._memory.index import Index, IndexArray
+from .._memory.indexing import DynamicSlice
 
 
 def ds(start, size):

@@ -12,10 +12,10 @@ import numpy as np
 
 from .._machine import cost, dtypes, hardware
 from .._machine.errors import NkiError, PartitionMismatchError, ShapeError
-from .._machine.execute import operand, produce
-from .._machine.index import Index, IndexArray
-from .._machine.regions import Region
-from .._machine.tensor import PSUM, SBUF, Tensor
+from .._memory.execute import operand, produce
+from .._memory.index import Index, IndexArray
+from .._memory.regions import Region
+from .._memory.tensor import PSUM, SBUF, Tensor
 from ..isa import scalar_engine, tensor_engine, vector_engine
 from ..isa.gpsimd_engine import iota
 from ..isa.selection import tensor_copy_predicated

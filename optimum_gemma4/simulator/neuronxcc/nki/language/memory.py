@@ -3,7 +3,7 @@
 
 from .._machine import hardware
 from .._machine.errors import IndexingError, MemorySpaceError, TileSizeError
-from .._machine.tensor import PSUM, Tensor
+from .._memory.tensor import PSUM, Tensor
 from ..isa import dma, vector_engine
 from ..isa.dma import indirect_tiles
 

@@ -6,7 +6,7 @@ that was accessed, linked to the entries it overlaps, so that finding the instru
 dictionary operations. The same entries show loop-carried dependencies of affine loops.
 """
 
-from .errors import LoopDependencyError
+from .._machine.errors import LoopDependencyError
 
 
 def _overlap(first, second) -> bool:

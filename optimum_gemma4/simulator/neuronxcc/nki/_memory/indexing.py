@@ -8,7 +8,7 @@ Advanced indices that are plain strided ranges become views; the others gather a
 
 import numpy as np
 
-from .errors import IndexingError, OutOfBoundsError
+from .._machine.errors import IndexingError, OutOfBoundsError
 from .index import Index, IndexArray
 from .regions import Region
 from .tensor import ON_CHIP, Tensor

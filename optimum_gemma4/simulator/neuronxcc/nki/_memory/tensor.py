@@ -8,12 +8,12 @@ location remembers whether it was written, so an uninitialised read is refused a
 
 import numpy as np
 
-from . import dtypes
+from .._machine import dtypes
+from .._machine.errors import LoopDependencyError, NkiError, ShapeError, UninitializedReadError
+from .._profile.trace import Allocation
 from .arithmetic import Arithmetic
 from .context import current, new_uid
-from .errors import LoopDependencyError, NkiError, ShapeError, UninitializedReadError
 from .regions import Region, Tracker
-from .._profile.trace import Allocation
 
 
 HBM, SHARED_HBM, SBUF, PSUM = "hbm", "shared_hbm", "sbuf", "psum"
@@ -219,7 +219,7 @@ class Tensor(Arithmetic):
         raise NkiError(f"{self!r} cannot be iterated; index it with a loop of nl.affine_range")
 
     def __bool__(self):
-        from .errors import ControlFlowError
+        from .._machine.errors import ControlFlowError
 
         raise ControlFlowError(f"control flow depending on tensor values is not supported ({self!r})")
 

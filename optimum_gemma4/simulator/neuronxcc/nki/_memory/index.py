@@ -9,7 +9,7 @@ An index array holds `offset + sum(coefficient * position along an axis)`.
 
 import numpy as np
 
-from .errors import ControlFlowError, IndexingError, MaskError
+from .._machine.errors import ControlFlowError, IndexingError, MaskError
 
 
 _OPERATORS = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal}

@@ -8,9 +8,8 @@ otherwise the assignment is a copy. `psum[...] += nc_matmul(...)` accumulates on
 
 import numpy as np
 
-from . import cost, dtypes, hardware
-from .context import current
-from .errors import (
+from .._machine import cost, dtypes, hardware
+from .._machine.errors import (
     DtypeError,
     ImmutableParameterError,
     IndexingError,
@@ -23,6 +22,7 @@ from .errors import (
     StartPartitionError,
     TileSizeError,
 )
+from .context import current
 from .index import mask_values
 from .indexing import check_valid
 from .regions import loop_conflict

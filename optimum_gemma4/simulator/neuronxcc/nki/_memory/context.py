@@ -9,8 +9,8 @@ err_local_variable_used_out_of_scope).
 import itertools
 from contextlib import contextmanager
 
-from .errors import OutsideKernelError
-from .hardware import Generation
+from .._machine.errors import OutsideKernelError
+from .._machine.hardware import Generation
 from .._profile.trace import Trace
 
 

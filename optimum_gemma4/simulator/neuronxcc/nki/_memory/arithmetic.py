@@ -4,7 +4,7 @@
 Operators do not broadcast along the partition axis (SDK 2.26 `nki_known_issues.rst`); the functions do.
 """
 
-from .errors import PartitionMismatchError
+from .._machine.errors import PartitionMismatchError
 
 
 def _call(name: str, *operands):
