@@ -79,7 +79,9 @@ class Buffer:
             size = int(np.prod(free, dtype=np.int64)) * self.dtype.itemsize
             allocation = self.allocations[blocks] = Allocation(self.name, self.memory, size, position)
             current().trace.allocations.append(allocation)
-        allocation.last = position
+        if allocation.last != position:
+            allocation.last = position
+            allocation.uses.append(position)
 
     def mark_written(self, view: "Tensor", where=None) -> None:
         """Note that a view's locations (those where `where` holds) now have values."""

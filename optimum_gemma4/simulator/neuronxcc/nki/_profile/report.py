@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from .._frontend.launch import Launch, simulate
 from .._machine.hardware import DMA, DMA_SMALL_ROW, ENGINES, Generation, generation
 from .liveness import peak
+from .reorder import reordered
 from .schedule import Timeline, schedule
 from .trace import Trace
 
@@ -84,17 +85,24 @@ class CoreReport:
         """Greatest PSUM use, banks."""
         return max((peak(trace, "psum").size for trace in self.traces), default=0)
 
-    def timelines(self, target: str | None = None, fast: bool = False) -> list[Timeline]:
-        """Schedules of the programs on a generation."""
+    def timelines(self, target: str | None = None, fast: bool = False, reorder: bool = True) -> list[Timeline]:
+        """Schedules of the programs on a generation.
+
+        Args:
+            target: Platform; the one the kernel was compiled for by default.
+            fast: With the Vector performance modes of NeuronCore-v3.
+            reorder: Let the compiler reorder independent instructions; otherwise engines keep program order.
+        """
         core: Generation = generation(target or self.target)
-        key = (core.name, fast)
+        key = (core.name, fast, reorder)
         if key not in self._timelines:
-            self._timelines[key] = [schedule(trace, core, fast) for trace in self.traces]
+            plan = reordered if reorder else schedule
+            self._timelines[key] = [plan(trace, core, fast) for trace in self.traces]
         return self._timelines[key]
 
-    def total_ns(self, target: str | None = None, fast: bool = False) -> float:
-        """Time of the timeline, ns."""
-        return sum(t.total for t in self.timelines(target, fast))
+    def total_ns(self, target: str | None = None, fast: bool = False, reorder: bool = True) -> float:
+        """Length of the timeline, ns."""
+        return sum(t.total for t in self.timelines(target, fast, reorder))
 
     def busy_ns(self, engine: str, target: str | None = None, fast: bool = False) -> float:
         """Busy time of an engine in the timeline, ns; for `dma` the time its bandwidth is used."""

@@ -58,7 +58,7 @@ class Allocation:
         bytes: Bytes a partition.
         first: Position of the first instruction that touches it; None if none does.
         last: Position of the last one.
-        where: Source line that created the tensor.
+        uses: Positions of the instructions that touch it.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Allocation:
     bytes: int
     first: int | None = None
     last: int | None = None
-    where: str = ""
+    uses: list[int] = field(default_factory=list)
 
 
 @dataclass
