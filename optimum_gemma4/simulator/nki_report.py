@@ -8,6 +8,8 @@ The SDK has no such call, so it is not in the `neuronxcc` namespace. Use:
     report.core.cycles("pe"), report.core.bytes_of("k", "v"), report.core.total_ns()
 """
 
+import importlib
+
 from .activation import backend_name
 
 
@@ -17,8 +19,6 @@ def _module(name: str):
             "cost reports come from the NKI simulator, and this process uses the installed Neuron SDK; set "
             "OPTIMUM_GEMMA4_BACKEND=simulator"
         )
-    import importlib
-
     return importlib.import_module(f"neuronxcc.nki.{name}")
 
 
@@ -37,6 +37,11 @@ def nki_profile(target: str = "trn2", relaxed=()):
         ValueError: If the process uses the real SDK.
     """
     return _module("_profile.report").profile(target, relaxed)
+
+
+def core_grid(lnc: int):
+    """Launch grid over the cores of a logical NeuronCore: None for one core, else `(nl.nc(lnc),)`."""
+    return (_module("language").nc(lnc),) if lnc > 1 else None
 
 
 def output_argument_kernel(kernel):
