@@ -14,7 +14,8 @@ from contextlib import contextmanager
 
 from .._machine.errors import ControlFlowError
 from .._memory.context import current
-from .._memory.index import Index, IndexArray, Predicate
+from .._memory.index import Index, IndexArray
+from .._memory.predicate import Predicate
 from .._memory.tensor import Tensor
 from .loops import TracedRange, loop, sequential_range
 

@@ -58,13 +58,13 @@ class Arithmetic:
         return _call("invert", self)
 
     def __iadd__(self, other):
-        from .execute import accumulate
+        from .assignment import accumulate
 
         return accumulate(self, other)
 
     def astype(self, dtype):
         """Copy with another type."""
-        from ..isa.vector_engine import tensor_copy
+        from ..isa.movement import tensor_copy
 
         return tensor_copy(self, dtype=dtype)
 

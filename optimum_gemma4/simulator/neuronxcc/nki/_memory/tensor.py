@@ -213,7 +213,7 @@ class Tensor(Arithmetic):
         return index_tensor(self, key)
 
     def __setitem__(self, key, value):
-        from .execute import assign
+        from .assignment import assign
 
         assign(self[key], value)
 

@@ -7,7 +7,7 @@ A picture is 1200 pixels wide; in each column an engine's bar is as high as the 
 
 from pathlib import Path
 
-from .._machine.hardware import ENGINES
+from .._machine.hardware import DMA, ENGINES, generation
 
 
 COLUMNS, ROW, LEFT, TOP = 1000, 60, 110, 50
@@ -21,10 +21,13 @@ def occupancy(core_report, target: str, fast: bool) -> tuple[dict[str, list[floa
     shares = {engine: [0.0] * COLUMNS for engine in ENGINES}
     if not total:
         return shares, total
-    width, origin = total / COLUMNS, 0.0
+    width, origin, latency = total / COLUMNS, 0.0, generation(target).dma_latency_ns
     for trace, timeline in zip(core_report.traces, core_report.timelines(target, fast)):
         for instruction, start, end in zip(trace.instructions, timeline.starts, timeline.ends):
             row = shares[instruction.engine]
+            if instruction.engine == DMA:
+                # The latency keeps no engine busy.
+                end -= latency
             begin, finish = (start + origin) / width, (end + origin) / width
             for column in range(int(begin), min(COLUMNS, int(finish) + 1)):
                 row[column] += max(0.0, min(finish, column + 1) - max(begin, column))

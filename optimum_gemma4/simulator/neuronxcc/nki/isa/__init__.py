@@ -22,6 +22,7 @@ from .constants import (
 )
 from .dma import dma_copy, dma_transpose
 from .gpsimd_engine import affine_select, iota, sequence_bounds, tensor_partition_reduce
+from .movement import memset, reciprocal, tensor_copy
 from .scalar_engine import activation, activation_reduce
 from .selection import (
     max8,
@@ -32,16 +33,7 @@ from .selection import (
     tensor_tensor_scan,
 )
 from .tensor_engine import nc_matmul, nc_transpose
-from .vector_engine import (
-    memset,
-    reciprocal,
-    scalar_tensor_tensor,
-    tensor_copy,
-    tensor_reduce,
-    tensor_scalar,
-    tensor_scalar_reduce,
-    tensor_tensor,
-)
+from .vector_engine import scalar_tensor_tensor, tensor_reduce, tensor_scalar, tensor_scalar_reduce, tensor_tensor
 
 
 __all__ = [

@@ -10,8 +10,10 @@ import numpy as np
 
 from .._machine import dtypes, hardware
 from .._machine.errors import IndexingError, MemorySpaceError, NkiError, OperatorError, ShapeError, TargetError
+from .._memory.assignment import fit
+from .._memory.checks import check_place, mask_for, operand
 from .._memory.context import current
-from .._memory.execute import check_place, fit, fresh, mask_for, operand, record
+from .._memory.execute import fresh, record
 from .._memory.indexing import check_valid
 from .._memory.tensor import HBM, SBUF, SHARED_HBM, Tensor
 from .._profile.trace import Transfer

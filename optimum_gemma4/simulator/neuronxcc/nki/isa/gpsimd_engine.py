@@ -9,11 +9,14 @@ import numpy as np
 
 from .._machine import cost, dtypes, hardware, operators
 from .._machine.errors import DtypeError, MaskError, MemorySpaceError, OperatorError, ShapeError
+from .._memory.checks import mask_for, operand
 from .._memory.context import current
-from .._memory.execute import mask_for, operand, produce
-from .._memory.index import Index, IndexArray, Predicate
+from .._memory.execute import produce
+from .._memory.index import Index, IndexArray
+from .._memory.predicate import Predicate
 from .._memory.tensor import PSUM, SBUF, Tensor
-from .vector_engine import output_dtype, tensor_copy
+from .movement import tensor_copy
+from .vector_engine import output_dtype
 
 
 def _sbuf(tile, instruction: str, name: str) -> Tensor:

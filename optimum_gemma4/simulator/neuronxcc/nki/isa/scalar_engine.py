@@ -9,8 +9,9 @@ import numpy as np
 
 from .._machine import cost, dtypes, hardware, operators
 from .._machine.errors import DtypeError, NkiError, OperatorError, ShapeError
+from .._memory.checks import mask_for, operand
 from .._memory.context import current
-from .._memory.execute import mask_for, operand, produce
+from .._memory.execute import produce
 from .._memory.tensor import Tensor
 from .constants import reduce_cmd as commands
 from .vector_engine import check_result, column, output_dtype, reduce_free

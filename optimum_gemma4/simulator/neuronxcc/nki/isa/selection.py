@@ -9,8 +9,9 @@ import numpy as np
 
 from .._machine import cost, dtypes, hardware, operators
 from .._machine.errors import DtypeError, MemorySpaceError, OperatorError, ShapeError, TargetError
+from .._memory.checks import mask_for, operand, same_partitions
 from .._memory.context import current
-from .._memory.execute import mask_for, operand, produce, record, same_partitions
+from .._memory.execute import produce, record
 from .._memory.tensor import PSUM, Tensor
 from .constants import fp32
 from .constants import reduce_cmd as commands

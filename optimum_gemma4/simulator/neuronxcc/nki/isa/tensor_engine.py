@@ -10,8 +10,9 @@ import numpy as np
 
 from .._machine import cost, dtypes, hardware
 from .._machine.errors import DtypeError, OperatorError, PartitionMismatchError, ShapeError, TileSizeError
+from .._memory.checks import mask_for, operand
 from .._memory.context import current
-from .._memory.execute import mask_for, operand, produce
+from .._memory.execute import produce
 from .._memory.tensor import ON_CHIP, PSUM, SBUF
 from .constants import engine as engines
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from .._machine import cost, dtypes, hardware
 from .._machine.errors import NkiError, ScopeError, ShapeError, TileSizeError
+from .._memory.checks import check_bank
 from .._memory.context import current
-from .._memory.execute import check_bank, record
+from .._memory.execute import record
 from .._memory.index import Index, IndexArray
 from .._memory.tensor import ON_CHIP, PSUM, SHARED_HBM, Buffer, Tensor
 from .constants import sbuf

@@ -12,11 +12,12 @@ import numpy as np
 
 from .._machine import cost, dtypes, hardware
 from .._machine.errors import NkiError, PartitionMismatchError, ShapeError
-from .._memory.execute import operand, produce
+from .._memory.checks import operand
+from .._memory.execute import produce
 from .._memory.index import Index, IndexArray
 from .._memory.regions import Region
 from .._memory.tensor import PSUM, SBUF, Tensor
-from ..isa import scalar_engine, tensor_engine, vector_engine
+from ..isa import movement, scalar_engine, tensor_engine, vector_engine
 from ..isa.gpsimd_engine import iota
 from ..isa.selection import tensor_copy_predicated
 
@@ -125,7 +126,7 @@ all = _reduce("all", boolean=True)
 
 def reciprocal(x, *, dtype=None, mask=None, **kwargs):
     """1 / x on the Vector Engine."""
-    return vector_engine.reciprocal(x, dtype=dtype, mask=mask)
+    return movement.reciprocal(x, dtype=dtype, mask=mask)
 
 
 def negative(x, *, dtype=None, mask=None, **kwargs):
@@ -154,11 +155,11 @@ def mean(x, axis, *, dtype=None, mask=None, keepdims=False, **kwargs):
 def softmax(x, axis, *, dtype=None, compute_dtype=None, mask=None, **kwargs):
     """Softmax along the free axes: max, exp with running sum, reciprocal, scale."""
     top = vector_engine.tensor_reduce(max, x, axis, mask=mask, dtype=np.float32, negate=True, keepdims=True)
-    total = vector_engine.memset((x.shape[0], 1), 0, np.float32)
+    total = movement.memset((x.shape[0], 1), 0, np.float32)
     powers = scalar_engine.activation_reduce(
         exp, x, bias=top, reduce_op=add, reduce_res=total, mask=mask, dtype=np.float32
     )
-    inverse = vector_engine.reciprocal(total)
+    inverse = movement.reciprocal(total)
     return vector_engine.tensor_scalar(powers, multiply, inverse, dtype=x.dtype if dtype is None else dtype, mask=mask)
 
 
@@ -169,20 +170,20 @@ def where(condition, x, y, *, dtype=None, mask=None, **kwargs):
         dtype = dtypes.promote(_operand_dtype(x), _operand_dtype(y))
     shape = condition.shape
     if isinstance(y, Tensor):
-        result = vector_engine.tensor_copy(broadcast_to(y, shape=shape), dtype=dtype)
+        result = movement.tensor_copy(broadcast_to(y, shape=shape), dtype=dtype)
     else:
-        result = vector_engine.memset(shape, y, dtype)
+        result = movement.memset(shape, y, dtype)
     if isinstance(x, Tensor):
         x = broadcast_to(x, shape=shape)
         if x.dtype != result.dtype:
-            x = vector_engine.tensor_copy(x, dtype=dtype)
+            x = movement.tensor_copy(x, dtype=dtype)
     return tensor_copy_predicated(src=x, dst=result, predicate=condition, mask=mask)
 
 
 def matmul(x, y, *, transpose_x=False, mask=None, **kwargs):
     """x @ y, or x.T @ y with `transpose_x`; otherwise a transpose on the Tensor Engine is inserted."""
     if not transpose_x:
-        x = vector_engine.tensor_copy(tensor_engine.nc_transpose(x))
+        x = movement.tensor_copy(tensor_engine.nc_transpose(x))
     return tensor_engine.nc_matmul(x, y, mask=mask)
 
 

@@ -4,7 +4,7 @@
 from .._machine import hardware
 from .._machine.errors import IndexingError, MemorySpaceError, TileSizeError
 from .._memory.tensor import PSUM, Tensor
-from ..isa import dma, vector_engine
+from ..isa import dma, movement
 from ..isa.dma import indirect_tiles
 
 
@@ -29,15 +29,15 @@ def store(dst, value, *, mask=None, **kwargs):
     if not isinstance(value, Tensor):
         if len(dst.shape) < 2 or dst.shape[0] > hardware.PARTITIONS:
             raise TileSizeError(f"store: {dst!r} is not a tile of at most {hardware.PARTITIONS} partitions")
-        value = vector_engine.memset(dst.shape, value, dst.dtype)
+        value = movement.memset(dst.shape, value, dst.dtype)
     if value.buffer.memory == PSUM:
-        value = vector_engine.tensor_copy(value)
+        value = movement.tensor_copy(value)
     dma.write_tile(dst, value, "store", mask)
 
 
 def copy(src, *, mask=None, dtype=None, **kwargs):
     """Copy a tile within the chip."""
-    return vector_engine.tensor_copy(src, mask=mask, dtype=dtype)
+    return movement.tensor_copy(src, mask=mask, dtype=dtype)
 
 
 def device_print(prefix, x, *, mask=None, **kwargs):
