@@ -123,9 +123,9 @@ def loaded(blob: torch.Tensor) -> LoadedBundle:
 
 
 _library = torch.library.Library(NAMESPACE, "FRAGMENT")
-_library.define("add_rank(Tensor blob, int rank, str[] names, Tensor[] tensors) -> ()")
-_library.define("initialize(Tensor blob, int start_rank) -> ()")
-_library.define("execute(Tensor blob, Tensor[] inputs) -> Tensor[]")
+_library.define("add_rank(Tensor(a!) blob, int rank, str[] names, Tensor[] tensors) -> ()")
+_library.define("initialize(Tensor(a!) blob, int start_rank) -> ()")
+_library.define("execute(Tensor(a!) blob, Tensor[] inputs) -> Tensor[]")
 
 
 @torch.library.impl(_library, "add_rank", "CompositeExplicitAutograd")
