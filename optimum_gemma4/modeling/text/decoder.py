@@ -64,7 +64,8 @@ class Gemma4TextModel(nn.Module):
 
     Args:
         config: text configuration, or that of the whole model.
-        neuron_config: batch size, lengths, dtype, tensor parallel size and sampling of the export.
+        neuron_config: batch size, lengths, dtype, tensor parallel size and sampling of the export; with image inputs,
+            `Gemma4NeuronConfig` and its `max_soft_tokens`.
 
     Raises:
         ValueError: the model cannot be split over `neuron_config.tp_degree` ranks, or uses what is not supported.
@@ -77,7 +78,6 @@ class Gemma4TextModel(nn.Module):
         geometry.check_tp(tp_degree)
         self.geometry = geometry
         self.neuron_config = neuron_config
-        self.n_positions = neuron_config.sequence_length
         self.embed_tokens = sharded_embedding(geometry.vocab_size, geometry.hidden_size, dtype)
         # Rounded to the weight's dtype before use: `Gemma4TextScaledWordEmbedding.forward`. 73.5 for the 31B in bf16.
         self.embed_scale = torch.tensor(geometry.hidden_size**0.5).to(dtype).item()
@@ -114,39 +114,45 @@ class Gemma4TextModel(nn.Module):
             sampling_params: float32 [B, 3]: top_k, top_p, temperature.
             image_features: [M, D], the soft tokens of every image, in the model's dtype.
             feature_index: int32 [B, S], row of `image_features` for a position, -1 for the token's own embedding.
-            end: int32 [B, S], last position that a query may see on sliding layers; -1 for padding.
+            end: int32 [B, S], last position that a query may see on sliding layers, less than the largest of
+                `neuron_config.max_soft_tokens` ahead; -1 for padding. Decode ignores the three image inputs:
+                generated tokens are causal and have embeddings of their own.
 
         Returns:
             Tokens [B] (on-device sampling) or float32 logits [B, 1, vocabulary]; the logits again if
             `neuron_config.output_logits`; then every state of the cache, written.
         """
-        step = TextStep(position_ids, seq_ids, end, self._max_lookahead(end))
-        if not step.is_prefill:
-            input_ids, step = self._in_cache_order(input_ids, step)
-        hidden, states = self._decode_layers(self._embed(input_ids, image_features, feature_index), step)
-        if step.is_prefill:
+        if position_ids.shape[1] > 1:
+            # An image block is at most one image: the widest that was compiled bounds how far ahead a query may see.
+            max_lookahead = 0 if end is None else max(self.neuron_config.max_soft_tokens) - 1
+            step = TextStep(position_ids, seq_ids, end, max_lookahead)
+            hidden, states = self._decode_layers(self._embed(input_ids, image_features, feature_index), step)
             hidden = _last_token(hidden, position_ids)
         else:
+            input_ids, step = self._in_cache_order(input_ids, position_ids, seq_ids)
+            hidden, states = self._decode_layers(self._embed(input_ids), step)
             hidden = hidden.index_select(0, seq_ids.clamp(0, self.kv_mgr.num_rows - 1).long())
         return [*self._outputs(hidden, sampling_params), *states]
 
-    def _max_lookahead(self, end: torch.Tensor | None) -> int:
-        return 0 if end is None else end.shape[1]
-
-    def _in_cache_order(self, input_ids: torch.Tensor, step: TextStep) -> tuple[torch.Tensor, TextStep]:
+    def _in_cache_order(
+        self, input_ids: torch.Tensor, position_ids: torch.Tensor, seq_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, TextStep]:
         """Reorder one token per sequence [B, 1] into the rows of the cache [rows, 1], absent rows at position -1.
 
         Small integers move, so that the cache never does: it is read and written in place, row by row.
         """
-        rows = torch.arange(self.kv_mgr.num_rows, dtype=step.seq_ids.dtype, device=step.seq_ids.device)
-        matches = rows[:, None] == step.seq_ids  # [rows, B]
-        batch = torch.arange(step.seq_ids.shape[0], dtype=torch.int32, device=step.seq_ids.device)
-        source = (matches * batch).sum(1).long()
-        positions = torch.where(matches.any(1, keepdim=True), step.position_ids.index_select(0, source), -1)
+        rows = torch.arange(self.kv_mgr.num_rows, dtype=seq_ids.dtype, device=seq_ids.device)
+        matches = rows[:, None] == seq_ids  # [rows, B]
+        batch = torch.arange(seq_ids.shape[0], dtype=torch.int32, device=seq_ids.device)
+        source = (matches * batch).sum(1).clamp(0, seq_ids.shape[0] - 1).long()
+        positions = torch.where(matches.any(1, keepdim=True), position_ids.index_select(0, source), -1)
         return input_ids.index_select(0, source), TextStep(positions, rows)
 
     def _embed(
-        self, input_ids: torch.Tensor, image_features: torch.Tensor | None, feature_index: torch.Tensor | None
+        self,
+        input_ids: torch.Tensor,
+        image_features: torch.Tensor | None = None,
+        feature_index: torch.Tensor | None = None,
     ) -> torch.Tensor:
         embedded = self.embed_tokens(input_ids) * self.embed_scale
         if feature_index is None:
