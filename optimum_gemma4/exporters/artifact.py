@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The artifact: the folder that an export writes, whole or not at all, and that loading checks.
+
+It holds config.json, neuron_config.json (shapes, options, backend and versions), one or two compiled bundles, the
+sharded weights below checkpoint/ (for a checkpoint from a local folder; those of a Hub model come from the Hub) and the
+side files of the checkpoint: tokenizer, chat template, generation and processor configuration.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+
+from huggingface_hub import snapshot_download
+
+from .checkpoint import shard_file_name
+from .neuron_config import Gemma4NeuronConfig
+from .safetensors_source import read_header
+
+
+SIDE_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+)
+NEURON_CONFIG = "neuron_config.json"
+WEIGHTS_FOLDER = Path("checkpoint", "weights")
+
+
+class Staging:
+    """A folder beside the output that takes its place on `commit`, and leaves nothing behind otherwise.
+
+    Args:
+        output: Where the artifact goes; an artifact that is there is replaced, anything else is not.
+        required_bytes: What the weights will take.
+
+    Raises:
+        ValueError: the output is a file or a folder of something else, or there is no space for the weights.
+    """
+
+    def __init__(self, output: Path, required_bytes: int):
+        self.output = Path(os.path.abspath(output))
+        self._required_bytes = required_bytes
+        self._made_parents: list[Path] = []
+        self.folder: Path = None
+        self._check_output()
+
+    def _check_output(self) -> None:
+        if self.output.is_symlink() or (self.output.exists() and not self.output.is_dir()):
+            raise ValueError(f"output {self.output} exists and is not a folder; give another one")
+        if self.output.is_dir() and any(self.output.iterdir()) and not (self.output / NEURON_CONFIG).is_file():
+            raise ValueError(
+                f"output {self.output} is a folder that holds something else than an export; give another one"
+            )
+
+    def __enter__(self) -> "Staging":
+        parent = self.output.parent
+        try:
+            missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+            parent.mkdir(parents=True, exist_ok=True)
+            self._made_parents = missing
+            free = shutil.disk_usage(parent).free
+            if free < self._required_bytes:
+                raise ValueError(
+                    f"output {self.output}: the weights take {self._required_bytes / 2**30:.2f} GiB and "
+                    f"{free / 2**30:.2f} GiB are free; give an output on another disk"
+                )
+            self.folder = Path(tempfile.mkdtemp(prefix=f".{self.output.name}.", dir=parent))
+        except OSError as error:
+            self._remove()
+            raise ValueError(f"output {self.output} cannot be written: {error}") from error
+        except ValueError:
+            self._remove()
+            raise
+        return self
+
+    def commit(self) -> None:
+        """Puts the folder in the output's place."""
+        umask = os.umask(0)
+        os.umask(umask)
+        self.folder.chmod(0o777 & ~umask)
+        replaced = self.folder.with_name(self.folder.name + ".replaced")
+        if self.output.exists():
+            os.rename(self.output, replaced)
+        os.rename(self.folder, self.output)
+        shutil.rmtree(replaced, ignore_errors=True)
+        self._made_parents = []
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove()
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ValueError(f"output {self.output} cannot be written: {error.strerror}") from error
+
+    def _remove(self) -> None:
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        for parent in self._made_parents:
+            try:
+                parent.rmdir()
+            except OSError:
+                break
+
+
+def copy_side_files(model: str, folder: Path, **hub_kwargs: str | None) -> list[str]:
+    """Copies tokenizer, chat template, generation and processor configuration beside the compiled graphs.
+
+    Args:
+        model: Local folder or Hub id.
+        folder: The artifact.
+        hub_kwargs: `cache_dir`, `revision`, `token` for a Hub id.
+
+    Returns:
+        The names of the files that the checkpoint has.
+    """
+    source = Path(model)
+    if not source.is_dir():
+        source = Path(snapshot_download(model, allow_patterns=list(SIDE_FILES), **hub_kwargs))
+    present = [name for name in SIDE_FILES if (source / name).is_file()]
+    for name in present:
+        shutil.copyfile(source / name, folder / name)
+    return present
+
+
+def check_artifact(folder: Path, neuron_config: Gemma4NeuronConfig, bundle_files: list[str]) -> None:
+    """Makes sure that a local artifact is complete before anything is loaded from it.
+
+    Args:
+        folder: The artifact.
+        neuron_config: Its own, already read.
+        bundle_files: Names of the compiled bundles that it must hold.
+
+    Raises:
+        ValueError: a missing or damaged file, by name.
+    """
+    missing = [name for name in bundle_files if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(f"{folder} is not a complete export: {', '.join(missing)} missing; export again")
+    weights = folder / WEIGHTS_FOLDER
+    if weights.is_dir():
+        start = neuron_config.start_rank_id
+        for rank in range(start, start + neuron_config.local_ranks_size):
+            read_header(weights / shard_file_name(rank))

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The export of one Gemma 4, step by step: configuration, task, dtype, checks, plan, compilation, artifact.
+
+What can fail for a reason of the user's is looked at before the compiler starts, because a compilation takes minutes to
+hours: the options, the sharding, the checkpoint's headers, the memory of the cores, the space at the output.
+"""
+
+import logging
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+from optimum.exporters.tasks import TasksManager
+from optimum.neuron.models.auto_model import get_neuron_model_class, has_neuron_model_class
+from optimum.neuron.utils import DTYPE_MAPPER
+from optimum.neuron.utils.instance import align_compilation_target
+from transformers import AutoConfig, PretrainedConfig
+
+from .artifact import Staging, copy_side_files
+from .checkpoint import check_checkpoint
+from .memory_planner import plan_memory
+from .options import given_options
+from .tasks import IMAGE_TASK, TEXT_TASK, gemma4_task
+
+
+logger = logging.getLogger(__name__)
+
+# Options of optimum-neuron's parser that a Gemma 4 export has no use for, and their defaults
+_WITHOUT_EFFECT = {
+    "atol": None,
+    "auto_cast": None,
+    "dynamic_batch_size": False,
+    "inline_weights_neff": False,
+    "O1": False,
+    "O3": False,
+    "output_attentions": False,
+    "output_hidden_states": False,
+}
+
+
+def export_gemma4(args: Namespace, config_dict: dict[str, Any]) -> None:
+    """Exports `args.model` to `args.output`.
+
+    Args:
+        args: The parsed command line; `torch_dtype` is None unless it was given.
+        config_dict: Content of the model's `config.json`.
+
+    Raises:
+        ValueError: an argument that must change, by name.
+        OSError: the output cannot be written.
+    """
+    _warn_without_effect(args)
+    task = _task(args, config_dict)
+    source = Path(args.model, args.subfolder)
+    is_local = source.is_dir()
+    if args.subfolder and not is_local:
+        raise ValueError(f"--subfolder {args.subfolder} works for a local --model only")
+    model = str(source) if is_local else args.model
+    if args.instance_type is not None:
+        align_compilation_target(args.instance_type, override=True)
+
+    config = _config(model, args, task)
+    model_class = get_neuron_model_class(config.model_type, task=task, mode="inference")
+    neuron_config = model_class.get_neuron_config(
+        model,
+        config=config,
+        instance_type=args.instance_type,
+        batch_size=args.batch_size,
+        sequence_length=args.sequence_length,
+        tensor_parallel_size=args.tensor_parallel_size,
+        **given_options(args),
+    )
+    bundles = ("text", "vision") if task == IMAGE_TASK else ("text",)
+    if is_local:
+        for bundle in bundles:
+            check_checkpoint(source, config, bundle)
+    plan = plan_memory(config, neuron_config)
+    logger.info("%s", plan.describe())
+    plan.check(config, neuron_config)
+
+    with Staging(args.output, plan.checkpoint_bytes if is_local else 0) as staging:
+        compiled = model_class.export(
+            model, config=config, neuron_config=neuron_config, cache_dir=args.cache_dir, load_weights=False
+        )
+        compiled.save_pretrained(str(staging.folder))
+        copy_side_files(model, staging.folder, cache_dir=args.cache_dir)
+        staging.commit()
+    logger.info("Exported %s for %s to %s", args.model, task, args.output)
+
+
+def _warn_without_effect(args: Namespace) -> None:
+    given = [name for name, default in _WITHOUT_EFFECT.items() if getattr(args, name) != default]
+    if given:
+        logger.warning("Without effect on Gemma 4: %s", ", ".join(given))
+
+
+def _task(args: Namespace, config_dict: dict[str, Any]) -> str:
+    if args.task == "auto":
+        return gemma4_task(config_dict)
+    task = TasksManager.map_from_synonym(args.task)
+    sees = config_dict.get("vision_config") is not None
+    known = [
+        name
+        for name in ([TEXT_TASK, IMAGE_TASK] if sees else [TEXT_TASK])
+        if has_neuron_model_class(config_dict["model_type"], name, "inference")
+    ]
+    if task not in known:
+        raise ValueError(f"--task {args.task}: {args.model} is exported for {' or '.join(known)}")
+    return task
+
+
+def _config(model: str, args: Namespace, task: str) -> PretrainedConfig:
+    """The configuration that is compiled, with its dtype settled and the place of its weights noted."""
+    full = AutoConfig.from_pretrained(model, cache_dir=args.cache_dir)
+    config = full.get_text_config() if task == TEXT_TASK else full
+    dtype = args.torch_dtype or config.dtype or full.dtype
+    if dtype is None:
+        raise ValueError(f"--model {args.model} does not say its dtype; give --torch_dtype")
+    config.dtype = DTYPE_MAPPER.pt(dtype)
+    if config.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        raise ValueError(f"--model {args.model} has dtype {dtype}; give --torch_dtype bfloat16 or float32")
+    # optimum-neuron finds a local checkpoint again by this name when it saves
+    config._name_or_path = model
+    return config

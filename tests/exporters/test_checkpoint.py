@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Conversion of checkpoints: what the rank files hold, and what is refused, by name, before anything is written."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import (
+    CONFIG_31B,
+    random_tensors,
+    small_config,
+    text_shapes,
+    vision_shapes,
+    write_checkpoint,
+    write_sparse_file,
+)
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from optimum_gemma4 import Gemma4Config, Gemma4NeuronConfig
+from optimum_gemma4.exporters import checkpoint as checkpoint_module
+from optimum_gemma4.exporters.checkpoint import (
+    check_checkpoint,
+    convert_checkpoint,
+    load_shards,
+    shard_file_name,
+)
+
+
+PREFIX = "model.language_model."
+
+
+def _neuron_config(tp: int, dtype: torch.dtype = torch.float32) -> Gemma4NeuronConfig:
+    return Gemma4NeuronConfig(batch_size=1, sequence_length=64, tp_degree=tp, torch_dtype=dtype)
+
+
+@pytest.fixture(scope="module")
+def config() -> Gemma4Config:
+    return Gemma4Config.from_dict(small_config())
+
+
+@pytest.fixture(scope="module")
+def tensors() -> dict[str, torch.Tensor]:
+    return random_tensors(text_shapes(small_config()) | vision_shapes(small_config()))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory, tensors) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("source"), small_config(), tensors)
+
+
+def _converted(source: Path, folder: Path, config: Gemma4Config, neuron_config) -> list[dict[str, torch.Tensor]]:
+    convert_checkpoint(source, folder, config, neuron_config, "text")
+    return [load_file(folder / "weights" / shard_file_name(rank)) for rank in range(neuron_config.tp_degree)]
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4, 8])
+def test_rank_files_hold_the_slices_that_each_rank_computes_with(tmp_path, source, tensors, config, tp):
+    shards = _converted(source, tmp_path, config, _neuron_config(tp))
+    embedding = tensors[f"{PREFIX}embed_tokens.weight"]
+    queries = tensors[f"{PREFIX}layers.0.self_attn.q_proj.weight"]
+    down = tensors[f"{PREFIX}layers.1.mlp.down_proj.weight"]
+    assert torch.equal(torch.cat([shard["embed_tokens.weight"] for shard in shards], dim=1), embedding)
+    assert torch.equal(torch.cat([shard["lm_head.weight"] for shard in shards], dim=0), embedding)
+    assert torch.equal(torch.cat([shard["layers.0.self_attn.q_proj.weight"] for shard in shards], dim=0), queries)
+    assert torch.equal(torch.cat([shard["layers.1.mlp.down_proj.weight"] for shard in shards], dim=1), down)
+    for rank, shard in enumerate(shards):
+        assert shard["rank_util.rank"].tolist() == [rank] and shard["rank_util.rank"].dtype == torch.int32
+        assert torch.equal(shard["layers.1.layer_scalar"], tensors[f"{PREFIX}layers.1.layer_scalar"])
+        # full layer: 2 KV heads of 16 values, 8 query heads; a rank has the heads that its query heads read
+        heads = tensors[f"{PREFIX}layers.2.self_attn.k_proj.weight"].view(2, 16, -1)
+        mine = heads[rank * 2 // tp : max((rank + 1) * 2 // tp, rank * 2 // tp + 1)]
+        assert torch.equal(shard["layers.2.self_attn.k_proj.weight"], mine.flatten(0, 1))
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("compiled", [torch.float32, torch.bfloat16])
+def test_every_tensor_is_rounded_once_to_the_compiled_dtype(tmp_path, config, stored, compiled):
+    tensors = random_tensors(text_shapes(small_config()), stored)
+    source = write_checkpoint(tmp_path / "source", small_config(), tensors)
+    (shard,) = _converted(source, tmp_path, config, _neuron_config(1, compiled))
+    for name, tensor in shard.items():
+        if name not in ("rank_util.rank", "lm_head.weight"):
+            assert tensor.dtype == compiled
+            assert torch.equal(tensor, tensors[PREFIX + name].to(compiled))
+
+
+def test_loading_without_files_gives_what_the_files_hold(tmp_path, source, config):
+    neuron_config = _neuron_config(4, torch.bfloat16)
+    written = _converted(source, tmp_path, config, neuron_config)
+    loaded = load_shards(source, config, neuron_config, "text", [1, 3])
+    for rank, shard in zip([1, 3], loaded):
+        assert shard.keys() == written[rank].keys()
+        assert all(torch.equal(shard[name], written[rank][name]) for name in shard)
+
+
+def test_several_files_and_small_pieces_change_nothing(tmp_path, tensors, source, config, monkeypatch):
+    whole = _converted(source, tmp_path / "whole", config, _neuron_config(2))
+    monkeypatch.setattr(checkpoint_module, "PIECE_BYTES", 100)
+    sharded = write_checkpoint(tmp_path / "sharded", small_config(), tensors, files=3)
+    pieces = _converted(sharded, tmp_path / "pieces", config, _neuron_config(2))
+    for ours, theirs in zip(pieces, whole):
+        assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_text_only_checkpoint_converts_to_the_same_shards(tmp_path, tensors, source, config):
+    text_only = {
+        name.replace("language_model.", ""): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)
+    }
+    folder = write_checkpoint(tmp_path / "source", small_config()["text_config"], text_only)
+    ours = load_shards(folder, config.get_text_config(), _neuron_config(2), "text", [1])[0]
+    theirs = load_shards(source, config, _neuron_config(2), "text", [1])[0]
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_31b_as_published_fits_the_table(tmp_path):
+    write_sparse_file(tmp_path / "model.safetensors", text_shapes(CONFIG_31B) | vision_shapes(CONFIG_31B))
+    check_checkpoint(tmp_path, Gemma4Config.from_dict(CONFIG_31B), "text")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(f"{PREFIX}layers.1.layer_scalar"), r"1 missing: model\.language_model\.layers\.1\.layer_sca"),
+        (lambda t: t.update({"model.extra": torch.ones(1)}), r"1 not used by this model: model\.extra"),
+        (lambda t: t.update({"lm_head.weight": torch.ones(64, 32)}), r"1 not used by this model: lm_head\.weight"),
+        (
+            lambda t: t.update({f"{PREFIX}layers.2.self_attn.v_proj.weight": torch.ones(32, 32)}),
+            r"not used by this model: .*layers\.2\.self_attn\.v_proj",
+        ),
+        (
+            lambda t: t.update({"model.vision_tower.encoder.layers.0.self_attn.v_norm.weight": torch.ones(8)}),
+            r"not used by this model: model\.vision_tower\.encoder\.layers\.0\.self_attn\.v_norm",
+        ),
+        (
+            lambda t: t.update({f"{PREFIX}norm.weight": torch.ones(31)}),
+            r"norm\.weight \[31\] instead of \[32\]",
+        ),
+        (
+            lambda t: t.update({f"{PREFIX}norm.weight": torch.ones(32, dtype=torch.int8)}),
+            r"dtype other than F32, F16 or BF16: model\.language_model\.norm\.weight I8",
+        ),
+    ],
+    ids=["missing", "unused", "a head that is tied", "v on a K = V layer", "unknown vision", "misshapen", "quantised"],
+)
+def test_tensors_that_do_not_fit_are_refused_by_name(tmp_path, tensors, config, change, message):
+    changed = dict(tensors)
+    change(changed)
+    source = write_checkpoint(tmp_path / "source", small_config(), changed)
+    with pytest.raises(ValueError, match=message) as refusal:
+        convert_checkpoint(source, tmp_path / "out", config, _neuron_config(1), "text")
+    assert "--model" in str(refusal.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_kind_of_fault_is_in_one_message(tmp_path, tensors, config):
+    changed = {name: tensor for name, tensor in tensors.items() if ".layers.0." not in name}
+    changed["model.other"] = torch.ones(1)
+    source = write_checkpoint(tmp_path, small_config(), changed)
+    with pytest.raises(ValueError, match=r"14 missing: .* and 8 more; 1 not used by this model: model\.other"):
+        check_checkpoint(source, config, "text")
+
+
+def _truncate(path: Path) -> None:
+    with open(path, "r+b") as stream:
+        stream.truncate(path.stat().st_size - 10)
+
+
+def _lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"12345678")
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"not safetensors at all")
+
+
+def _huge_header(path: Path) -> None:
+    path.write_bytes(struct.pack("<Q", 2**62) + b"{}")
+
+
+def _header_of_numbers(path: Path) -> None:
+    path.write_bytes(struct.pack("<Q", 4) + b"[1] ")
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [_truncate, _lengthen, _garbage, _huge_header, _header_of_numbers, _empty, Path.unlink])
+def test_a_damaged_file_is_named(tmp_path, tensors, config, damage):
+    source = write_checkpoint(tmp_path, small_config(), tensors, files=2)
+    damaged = sorted(source.glob("*.safetensors"))[1]
+    damage(damaged)
+    with pytest.raises(ValueError, match=f"{damaged.name}.*--model"):
+        check_checkpoint(source, config, "text")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": 3}', "{}"])
+def test_a_damaged_index_is_named(tmp_path, tensors, config, content):
+    source = write_checkpoint(tmp_path, small_config(), tensors, files=2)
+    (source / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors\.index\.json.*--model"):
+        check_checkpoint(source, config, "text")
+
+
+def test_a_folder_without_weights_is_named(tmp_path, config):
+    with pytest.raises(ValueError, match=r"holds neither model\.safetensors nor .*--model"):
+        check_checkpoint(tmp_path, config, "text")
+
+
+def test_a_conversion_that_fails_leaves_no_rank_file(tmp_path, source, config, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module, "_pieces", fail)
+    with pytest.raises(OSError, match="No space"):
+        convert_checkpoint(source, tmp_path, config, _neuron_config(2), "text")
+    assert list((tmp_path / "weights").iterdir()) == []
+
+
+def test_rank_files_are_aligned_and_say_their_format(tmp_path, source, config):
+    """The int32 rank is first: behind a bfloat16 tensor of odd length it could not be mapped."""
+    _converted(source, tmp_path, config, _neuron_config(2, torch.bfloat16))
+    path = tmp_path / "weights" / shard_file_name(1)
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    sizes = {"I32": 4, "BF16": 2}
+    assert length % 8 == 0 and header.pop("__metadata__") == {"format": "pt"}
+    assert all(entry["data_offsets"][0] % sizes[entry["dtype"]] == 0 for entry in header.values())
+    with safe_open(path, framework="pt") as opened:
+        assert opened.get_tensor("rank_util.rank").item() == 1
