@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model class: what `forward` does with the graphs, and export, save and load.
+
+Everything goes through a real export that was saved and loaded again. The oracle of `forward` is the model itself on
+one row at a time: rows, padding, batch places and earlier conversations must not change a bit of it.
+"""
+
+import json
+import shutil
+
+import pytest
+import torch
+from random_models import STOP_IDS, VOCAB_SIZE, WINDOW, write_random_checkpoint
+from transformers import AutoConfig
+
+from optimum_gemma4 import NeuronModelForCausalLM
+from optimum_gemma4.modeling.causal_lm import Gemma4NeuronModelForCausalLM
+
+
+BUCKETS = [12, 32]
+HOST = {"on_device_sampling": False, "batch_size": 3, "prefill_buckets": BUCKETS}
+CONTINUOUS = {**HOST, "continuous_batching": True}
+STATIC = {**HOST, "continuous_batching": False}
+ON_DEVICE = {"batch_size": 3, "prefill_buckets": BUCKETS, "tensor_parallel_size": 2}
+
+
+def prompt(length: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(3, VOCAB_SIZE, (length,), generator=torch.Generator().manual_seed(100 * length + seed))
+
+
+def rows_of(*prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """input_ids and position_ids [n, longest], padded on the right."""
+    width = max(len(ids) for ids in prompts)
+    input_ids, position_ids = torch.zeros(len(prompts), width).long(), torch.full((len(prompts), width), -1)
+    for row, ids in enumerate(prompts):
+        input_ids[row, : len(ids)], position_ids[row, : len(ids)] = ids, torch.arange(len(ids))
+    return input_ids, position_ids
+
+
+def prefill(model, *prompts: torch.Tensor, seq_ids: list[int] | None = None) -> torch.Tensor:
+    return model(*rows_of(*prompts), seq_ids=None if seq_ids is None else torch.tensor(seq_ids))
+
+
+def step(model, tokens: list[int], positions: list[int], seq_ids: list[int]) -> torch.Tensor:
+    columns = torch.tensor(tokens)[:, None], torch.tensor(positions)[:, None]
+    return model(*columns, seq_ids=torch.tensor(seq_ids))
+
+
+def greedy(model, ids: torch.Tensor, count: int, seq_id: int) -> list[torch.Tensor]:
+    """Logits [V] of `count` greedy steps of one sequence that has the model to itself."""
+    logits = [prefill(model, ids, seq_ids=[seq_id])[0, 0]]
+    for position in range(len(ids), len(ids) + count - 1):
+        logits.append(step(model, [int(logits[-1].argmax())], [position], [seq_id])[0, 0])
+    return logits
+
+
+@pytest.fixture(scope="module")
+def continuous(exports, random_checkpoint):
+    return exports.model(random_checkpoint, **CONTINUOUS)
+
+
+@pytest.fixture(scope="module")
+def static(exports, random_checkpoint):
+    return exports.model(random_checkpoint, **STATIC)
+
+
+@pytest.fixture(params=["continuous", "static"])
+def model(request):
+    return request.getfixturevalue(request.param)
+
+
+# --- forward ---------------------------------------------------------------------------------------------------------
+
+
+def test_forward_returns_float32_logits_of_the_last_token(model):
+    logits = prefill(model, prompt(5), prompt(9))
+    assert logits.shape == (2, 1, VOCAB_SIZE) and logits.dtype == torch.float32
+    assert step(model, [7, 8], [5, 9], [0, 1]).shape == (2, 1, VOCAB_SIZE)
+
+
+def test_on_device_sampling_returns_the_greedy_tokens(exports, random_checkpoint, continuous):
+    sampling = exports.model(random_checkpoint, **ON_DEVICE)
+    tokens = prefill(sampling, prompt(5), prompt(20))
+    assert tokens.shape == (2,)
+    assert tokens.tolist() == prefill(continuous, prompt(5), prompt(20))[:, 0].argmax(-1).tolist()
+
+
+@pytest.mark.parametrize("lengths", [(2, 12), (13, 31), (1, 32), (12, 1, 12), (BUCKETS[-1], 2, 3)])
+def test_rows_of_a_batch_do_not_see_each_other(model, lengths):
+    prompts = [prompt(length) for length in lengths]
+    batch = prefill(model, *prompts)
+    for row, ids in enumerate(prompts):
+        torch.testing.assert_close(batch[row], prefill(model, ids, seq_ids=[row])[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, WINDOW - 1, WINDOW, WINDOW + 1, BUCKETS[0], BUCKETS[0] + 1])
+def test_a_prompt_gives_what_its_tokens_give_one_by_one(model, length):
+    """Prefill of all tokens and of all but the last, decoded: also PEERS D9, a prompt that fills its graph."""
+    ids = prompt(length + 1)
+    whole = prefill(model, ids, seq_ids=[1])
+    prefill(model, ids[:-1], seq_ids=[1])
+    torch.testing.assert_close(step(model, [int(ids[-1])], [length], [1]), whole, rtol=0, atol=1e-4)
+
+
+def test_d14_a_prompt_of_one_token_is_the_same_alone_and_padded(model):
+    """PEERS D14: with valid positions as padding, a one-token prompt takes its logits from the padding."""
+    alone = prefill(model, prompt(1), seq_ids=[0])
+    padded = prefill(model, prompt(1), prompt(7))
+    torch.testing.assert_close(padded[:1], alone, rtol=0, atol=1e-5)
+
+
+def test_longer_padding_than_the_graph_is_cut(model):
+    input_ids, position_ids = rows_of(prompt(6))
+    wide = torch.nn.functional.pad(input_ids, (0, 50)), torch.nn.functional.pad(position_ids, (0, 50), value=-1)
+    assert torch.equal(model(*wide), model(input_ids, position_ids))
+
+
+def test_zeros_after_the_first_column_are_padding_too(model):
+    """vLLM pads positions with 0."""
+    input_ids, position_ids = rows_of(prompt(6), prompt(3))
+    assert torch.equal(model(input_ids, position_ids.clamp(min=0)), model(input_ids, position_ids))
+
+
+def test_the_shortest_graph_that_holds_the_prompt_runs(model):
+    assert [model.context_encoding_model.bucket(length) for length in (1, 12, 13, 32)] == [12, 12, 32, 32]
+
+
+@pytest.mark.parametrize("order", [[2], [2, 0], [1, 2, 0], [0, 2]])
+def test_sequences_keep_their_rows_in_any_order_and_number(model, order):
+    alone = {seq_id: greedy(model, prompt(9 + seq_id), 4, seq_id) for seq_id in order}
+    logits = {0: prefill(model, *(prompt(9 + seq_id) for seq_id in order), seq_ids=order)}
+    for count in range(1, 4):
+        tokens = [int(alone[seq_id][count - 1].argmax()) for seq_id in order]
+        logits[count] = step(model, tokens, [9 + seq_id + count - 1 for seq_id in order], order)
+    for count, values in logits.items():
+        for row, seq_id in enumerate(order):
+            torch.testing.assert_close(values[row, 0], alone[seq_id][count], rtol=0, atol=1e-4)
+
+
+def test_a_new_prompt_beside_a_running_sequence_leaves_it_alone(model):
+    """Continuous batching: a row is given to a new prompt while another one is in the middle of its answer."""
+    expected = greedy(model, prompt(10), 6, 0)
+    newcomer = greedy(model, prompt(14), 3, 2)
+    logits = [prefill(model, prompt(10), prompt(25), seq_ids=[0, 2])[0, 0]]
+    for count in range(1, 6):
+        if count == 3:
+            joined = [prefill(model, prompt(14), seq_ids=[2])[0, 0]]
+        if count < 3:
+            logits.append(step(model, [int(logits[-1].argmax())], [9 + count], [0])[0, 0])
+            continue
+        tokens = [int(joined[-1].argmax()), int(logits[-1].argmax())]
+        both = step(model, tokens, [14 + count - 3, 9 + count], [2, 0])[:, 0]
+        joined.append(both[0])
+        logits.append(both[1])
+    torch.testing.assert_close(torch.stack(logits), torch.stack(expected), rtol=0, atol=1e-4)
+    torch.testing.assert_close(torch.stack(joined[:3]), torch.stack(newcomer), rtol=0, atol=1e-4)
+
+
+def test_a_second_conversation_finds_no_trace_of_the_first(exports, random_checkpoint):
+    """A short prompt in a row whose rings and caches are full of a long one, against a model that was just loaded."""
+    folder = exports.artifact(random_checkpoint, **CONTINUOUS)
+    fresh, used = (NeuronModelForCausalLM.from_pretrained(str(folder)) for _ in range(2))
+    greedy(used, prompt(30), 20, 1)
+    assert torch.equal(torch.stack(greedy(used, prompt(3), 12, 1)), torch.stack(greedy(fresh, prompt(3), 12, 1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_ids": [[VOCAB_SIZE]], "position_ids": [[0]]}, f"holds .{VOCAB_SIZE}.: token ids must be from 0 to"),
+        (
+            {"input_ids": [[5]], "position_ids": [[64]]},
+            "compiled for positions 0 to 63. Export with --sequence_length 65",
+        ),
+        ({"input_ids": [[5]], "position_ids": [[-1]]}, "positions 0 to 63"),
+        ({"input_ids": [[5], [6]], "position_ids": [[0], [0]], "seq_ids": [1, 1]}, "one different cache row for each"),
+        ({"input_ids": [[5]], "position_ids": [[0]], "seq_ids": [3]}, r"0 to 2 \(--batch_size\)"),
+        ({"input_ids": [[5]] * 4, "position_ids": [[0]] * 4}, r"0 to 2 \(--batch_size\)"),
+        ({"input_ids": [[5, 6]], "position_ids": [[4, 5]]}, "must be 0, 1, 2"),
+        ({"input_ids": [[0, 5, 6]], "position_ids": [[-1, 0, 1]]}, "padded on the right"),
+        ({"input_ids": [[5, 6, 7]], "position_ids": [[0, -1, 2]]}, "must be 0, 1, 2"),
+        ({"input_ids": [[5, 6, 7]], "position_ids": [[0, 1, 1]]}, "must be 0, 1, 2"),
+        ({"input_ids": [list(range(33))], "position_ids": [list(range(33))]}, "longer than the 32 that were compiled"),
+    ],
+)
+def test_calls_that_the_graphs_cannot_take_are_refused(continuous, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        continuous(**{name: torch.tensor(value) for name, value in arguments.items()})
+
+
+@pytest.mark.parametrize("name", ["output_attentions", "output_hidden_states"])
+def test_outputs_that_the_graphs_do_not_have_are_refused(continuous, name):
+    with pytest.raises(ValueError, match=name):
+        continuous(*rows_of(prompt(3)), **{name: True})
+
+
+def test_sampling_parameters_are_checked_and_no_filter_means_the_widest_one(exports, random_checkpoint):
+    sampling = exports.model(random_checkpoint, **ON_DEVICE)
+    assert sampling.neuron_config.max_topk == VOCAB_SIZE // 2  # what one of two ranks can rank
+    arguments = rows_of(prompt(9))
+    with pytest.raises(ValueError, match="top-k"):
+        sampling(*arguments, sampling_params=torch.tensor([[65.0, 1.0, 1.0]]))
+    # At a low temperature the best token wins; drawn evenly from the 64 best it would not, 20 times.
+    cold = torch.tensor([[-1.0, 1.0, 1e-3]])
+    best = sampling(*arguments).item()
+    assert all(sampling(*arguments, sampling_params=cold).item() == best for _ in range(20))
+
+
+def test_output_logits_come_with_the_tokens(exports, random_checkpoint, continuous):
+    model = exports.model(random_checkpoint, **{**ON_DEVICE, "batch_size": 1, "output_logits": True})
+    tokens, logits = prefill(model, prompt(11))
+    torch.testing.assert_close(logits, prefill(continuous, prompt(11)), rtol=0, atol=1e-4)
+    assert tokens.tolist() == logits[:, 0].argmax(-1).tolist()
+
+
+# --- export, save and load -------------------------------------------------------------------------------------------
+
+
+def test_the_artifact_holds_what_loading_needs(exports, random_checkpoint):
+    folder = exports.artifact(random_checkpoint, **ON_DEVICE)
+    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    assert names == [
+        "checkpoint/weights/tp0_sharded_checkpoint.safetensors",
+        "checkpoint/weights/tp1_sharded_checkpoint.safetensors",
+        "config.json",
+        "generation_config.json",
+        "model.pt",
+        "neuron_config.json",
+    ]
+    assert str(random_checkpoint) not in (folder / "config.json").read_text()
+    assert AutoConfig.from_pretrained(folder).dtype == torch.float32
+
+
+def test_tracing_reads_no_weights(tmp_path, random_checkpoint):
+    """A checkpoint without its weight files can be compiled, not loaded."""
+    bare = shutil.copytree(random_checkpoint, tmp_path / "bare", ignore=shutil.ignore_patterns("*.safetensors"))
+    neuron_config = Gemma4NeuronModelForCausalLM.get_neuron_config(
+        bare, instance_type="trn2", batch_size=1, sequence_length=16, tensor_parallel_size=1
+    )
+    model = NeuronModelForCausalLM.export(str(bare), neuron_config=neuron_config)
+    with pytest.raises(ValueError, match="holds no weights .* export the checkpoint again"):
+        model.load_weights(bare)
+
+
+def test_a_loaded_model_can_be_saved_again(exports, random_checkpoint, tmp_path, continuous):
+    continuous.save_pretrained(str(tmp_path / "again"))
+    again = NeuronModelForCausalLM.from_pretrained(str(tmp_path / "again"))
+    assert torch.equal(prefill(again, prompt(9)), prefill(continuous, prompt(9)))
+
+
+def test_weights_beside_the_graphs_in_the_hubs_layout_are_sharded_while_loading(
+    exports, random_checkpoint, tmp_path, continuous
+):
+    folder = shutil.copytree(exports.artifact(random_checkpoint, **CONTINUOUS), tmp_path / "hub")
+    shutil.rmtree(folder / "checkpoint")
+    shutil.copy(random_checkpoint / "model.safetensors", folder)
+    loaded = NeuronModelForCausalLM.from_pretrained(str(folder))
+    assert torch.equal(prefill(loaded, prompt(9)), prefill(continuous, prompt(9)))
+
+
+def test_exported_with_weights_it_runs_at_once(random_checkpoint, continuous):
+    neuron_config = continuous.neuron_config
+    model = NeuronModelForCausalLM.export(str(random_checkpoint), neuron_config=neuron_config, load_weights=True)
+    assert torch.equal(prefill(model, prompt(9)), prefill(continuous, prompt(9)))
+
+
+def test_generation_defaults_are_the_checkpoints(continuous):
+    assert continuous.generation_config.eos_token_id == STOP_IDS
+    assert continuous.generation_config.top_k == 64
+
+
+def test_generation_defaults_come_from_the_configuration_without_a_file(exports, random_checkpoint, tmp_path):
+    folder = shutil.copytree(exports.artifact(random_checkpoint, **CONTINUOUS), tmp_path / "bare")
+    (folder / "generation_config.json").unlink()
+    assert NeuronModelForCausalLM.from_pretrained(str(folder)).generation_config.eos_token_id == 1
+
+
+@pytest.fixture
+def broken(exports, random_checkpoint, tmp_path):
+    """A copy of an artifact, to be damaged."""
+    return shutil.copytree(exports.artifact(random_checkpoint, **CONTINUOUS), tmp_path / "broken")
+
+
+def change_neuron_config(folder, **values) -> None:
+    path = folder / "neuron_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "model.pt").unlink(), "not a complete export: model.pt missing"),
+        (lambda folder: (folder / "neuron_config.json").unlink(), "has no neuron_config.json: it is not an exported"),
+        (lambda folder: shutil.rmtree(folder / "checkpoint"), "holds no weights"),
+        (lambda folder: change_neuron_config(folder, backend="neuron"), "compiled by the neuron backend"),
+        (lambda folder: change_neuron_config(folder, target="trn1"), "compiled for trn1 and this is a trn2 instance"),
+        (
+            lambda folder: change_neuron_config(folder, tp_degree=4096, local_ranks_size=4096),
+            "needs 4096 Neuron cores and .* export again with --tensor_parallel_size",
+        ),
+    ],
+    ids=["no graphs", "not exported", "no weights", "backend", "instance", "cores"],
+)
+def test_an_artifact_that_cannot_run_here_is_refused(broken, damage, message):
+    damage(broken)
+    with pytest.raises(ValueError, match=message):
+        NeuronModelForCausalLM.from_pretrained(str(broken))
+
+
+def test_a_damaged_rank_file_is_named(broken):
+    (broken / "checkpoint/weights/tp0_sharded_checkpoint.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="tp0_sharded_checkpoint"):
+        NeuronModelForCausalLM.from_pretrained(str(broken))
+
+
+def test_unknown_arguments_are_refused(exports, random_checkpoint):
+    folder = exports.artifact(random_checkpoint, **CONTINUOUS)
+    with pytest.raises(ValueError, match="'load_in_8bit'.* not supported"):
+        NeuronModelForCausalLM.from_pretrained(str(folder), load_in_8bit=True)
+
+
+def test_a_parallel_size_that_does_not_divide_the_model_is_refused_with_those_that_do(random_checkpoint):
+    neuron_config = Gemma4NeuronModelForCausalLM.get_neuron_config(
+        random_checkpoint, instance_type="trn2", sequence_length=16, tensor_parallel_size=3
+    )
+    with pytest.raises(ValueError, match=r"--tensor_parallel_size 3 .* use one of \[1, 2, 4\]"):
+        NeuronModelForCausalLM.export(str(random_checkpoint), neuron_config=neuron_config)
+
+
+def test_a_multimodal_configuration_is_reduced_to_its_text_model(tmp_path, exports, random_checkpoint, continuous):
+    """The same weights under the multimodal names, in a checkpoint that also names a vision encoder."""
+    from safetensors.torch import load_file, save_file
+
+    multimodal = tmp_path / "multimodal"
+    multimodal.mkdir()
+    text = json.loads((random_checkpoint / "config.json").read_text())
+    config = {"model_type": "gemma4", "dtype": "float32", "text_config": text, "vision_config": {}}
+    (multimodal / "config.json").write_text(json.dumps(config))
+    tensors = load_file(random_checkpoint / "model.safetensors")
+    renamed = {name.replace("model.", "model.language_model.", 1): value for name, value in tensors.items()}
+    save_file(renamed, multimodal / "model.safetensors", metadata={"format": "pt"})
+    model = exports.model(multimodal, **CONTINUOUS)
+    assert model.config.model_type == "gemma4_text"
+    assert torch.equal(prefill(model, prompt(9)), prefill(continuous, prompt(9)))
+
+
+def test_defaults_of_the_neuron_configuration(random_checkpoint):
+    config = NeuronModelForCausalLM.get_neuron_config(
+        str(random_checkpoint), instance_type="inf2", batch_size=4, sequence_length=512, tensor_parallel_size=2
+    )
+    assert type(config).__name__ == "Gemma4NeuronConfig"
+    assert config.torch_dtype == torch.float32 and config.target == "trn1"
+    assert config.on_device_sampling and config.continuous_batching and config.nki_kernels
+    assert config.prefill_buckets == [128, 512]
+    changed = Gemma4NeuronModelForCausalLM.get_neuron_config(
+        random_checkpoint, instance_type="trn2", sequence_length=512, tensor_parallel_size=2, torch_dtype="bfloat16",
+        prefill_buckets=[64, 256], nki_kernels=False, on_device_sampling=False,
+    )  # fmt: skip
+    assert (changed.torch_dtype, changed.max_context_length) == (torch.bfloat16, 256)
+    assert not changed.on_device_sampling and not changed.continuous_batching and not changed.nki_kernels
+
+
+def test_bfloat16_weights_are_kept(tmp_path, exports):
+    checkpoint = write_random_checkpoint(tmp_path / "bf16", dtype="bfloat16")
+    model = exports.model(checkpoint, on_device_sampling=False)
+    assert model.neuron_config.torch_dtype == torch.bfloat16
+    assert prefill(model, prompt(9)).dtype == torch.float32
