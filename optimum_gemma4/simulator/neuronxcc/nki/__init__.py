@@ -5,10 +5,8 @@ All compilation modes of `nki.jit` simulate. See README.md for what is enforced,
 modelled; cost reports are made by `optimum_gemma4.simulator.nki_report`.
 """
 
-import types
-
 from . import compiler, isa, language, typing
-from ._frontend.launch import Kernel
+from ._frontend.launch import GridKernel, Kernel
 
 
 def jit(func=None, mode="auto", **kwargs):
@@ -33,8 +31,10 @@ def jit(func=None, mode="auto", **kwargs):
 
 
 def trace(func=None, **kwargs):
-    """Mark a function that is called from kernels."""
-    return jit(func, mode="trace", **kwargs)
+    """Mark a function that is called from kernels, or simulated with preallocated outputs as arguments."""
+    if func is None:
+        return lambda function: trace(function, **kwargs)
+    return Kernel(func, kwargs.get("platform_target"), outputs_are_arguments=True)
 
 
 def baremetal(kernel=None, **kwargs):
@@ -44,13 +44,9 @@ def baremetal(kernel=None, **kwargs):
 
 def simulate_kernel(kernel, *args, **kwargs):
     """Run a kernel, or a kernel with a grid, on numpy arrays."""
-    if isinstance(kernel, (Kernel, types.LambdaType)) and not _is_plain(kernel):
-        return kernel(*args, **kwargs)
-    return Kernel(kernel)(*args, **kwargs)
-
-
-def _is_plain(kernel) -> bool:
-    return isinstance(kernel, types.FunctionType) and kernel.__qualname__ != "Kernel.__getitem__.<locals>.<lambda>"
+    if not isinstance(kernel, (Kernel, GridKernel)):
+        kernel = trace(kernel)
+    return kernel(*args, **kwargs)
 
 
 __all__ = ["baremetal", "compiler", "isa", "jit", "language", "simulate_kernel", "trace", "typing"]

@@ -78,6 +78,22 @@ def simulate(target: str | None = None, relaxed=(), observer=None):
             settings.observers.remove(observer)
 
 
+@dataclass(frozen=True)
+class GridKernel:
+    """A kernel with its launch grid, `kernel[grid]`.
+
+    Attributes:
+        kernel: The kernel.
+        grid: What stood in the brackets.
+    """
+
+    kernel: "Kernel"
+    grid: object
+
+    def __call__(self, *args, **kwargs):
+        return self.kernel.launch(self.grid, args, kwargs)
+
+
 class Kernel:
     """A function decorated with `nki.jit`.
 
@@ -112,11 +128,11 @@ class Kernel:
             raise NkiError(
                 f"calling kernel with spmd grid ({self.__name__}[{grid}]) inside another kernel is not supported"
             )
-        return lambda *args, **kwargs: self._launch(grid, args, kwargs)
+        return GridKernel(self, grid)
 
     def __call__(self, *args, **kwargs):
         if not running():
-            return self._launch(None, args, kwargs)
+            return self.launch(None, args, kwargs)
         program = current()
         program.depth += 1
         try:
@@ -124,7 +140,8 @@ class Kernel:
         finally:
             program.depth -= 1
 
-    def _launch(self, grid, args, kwargs):
+    def launch(self, grid, args, kwargs):
+        """Run every program of a grid on arrays and return the kernel's results as arrays."""
         kwargs.pop("kernel_name", None)
         target = generation(self.platform_target or settings.target)
         sizes, programs = expand(grid)
@@ -195,4 +212,4 @@ def _parameter(name, original, values, dtype, mutable, parameters, program) -> T
     return Tensor.whole(buffer)
 
 
-__all__ = ["Kernel", "Launch", "settings", "simulate"]
+__all__ = ["GridKernel", "Kernel", "Launch", "settings", "simulate"]

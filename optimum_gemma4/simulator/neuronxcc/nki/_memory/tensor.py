@@ -96,8 +96,9 @@ class Buffer:
                 self._check_owner(view, where, number)
         elif not self.remaining:
             return
+        mark = flags.dtype.type(number)
         if view.fancy is not None:
-            flags[view.fancy] = number if where is None else np.where(where, number, flags[view.fancy])
+            flags[view.fancy] = mark if where is None else np.where(where, mark, flags[view.fancy])
             self.remaining = self.written.size - int(np.count_nonzero(self.written))
             return
         before = int(np.count_nonzero(flags))
@@ -105,7 +106,7 @@ class Buffer:
             flags[...] = number
             self.remaining -= flags.size - before
         else:
-            np.copyto(flags, number, where=where)
+            np.copyto(flags, mark, where=where)
             self.remaining -= int(np.count_nonzero(flags)) - before
 
     def _check_owner(self, view: "Tensor", where, number: int) -> None:

@@ -21,9 +21,11 @@ from .constants import (
     vector_engine,
 )
 from .dma import dma_copy, dma_transpose
-from .gpsimd_engine import affine_select, iota, sequence_bounds, tensor_partition_reduce
 from .movement import memset, reciprocal, tensor_copy
-from .scalar_engine import activation, activation_reduce
+from .on_gpsimd import affine_select, iota, sequence_bounds, tensor_partition_reduce
+from .on_scalar import activation, activation_reduce
+from .on_tensor import nc_matmul, nc_transpose
+from .on_vector import scalar_tensor_tensor, tensor_reduce, tensor_scalar, tensor_scalar_reduce, tensor_tensor
 from .selection import (
     max8,
     nc_find_index8,
@@ -32,8 +34,6 @@ from .selection import (
     tensor_copy_predicated,
     tensor_tensor_scan,
 )
-from .tensor_engine import nc_matmul, nc_transpose
-from .vector_engine import scalar_tensor_tensor, tensor_reduce, tensor_scalar, tensor_scalar_reduce, tensor_tensor
 
 
 __all__ = [

@@ -12,7 +12,7 @@ from .._memory.checks import mask_for, operand
 from .._memory.execute import produce, record
 from .._memory.tensor import SBUF, Tensor
 from .constants import engine as engines
-from .vector_engine import output_dtype, pick_engine
+from .on_vector import output_dtype, pick_engine
 
 
 def tensor_copy(src, *, mask=None, dtype=None, engine=engines.unknown, **kwargs):

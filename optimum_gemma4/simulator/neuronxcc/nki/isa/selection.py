@@ -15,7 +15,7 @@ from .._memory.execute import produce, record
 from .._memory.tensor import PSUM, Tensor
 from .constants import fp32
 from .constants import reduce_cmd as commands
-from .vector_engine import apply, check_result, column, output_dtype, reduce_free
+from .on_vector import apply, check_result, column, output_dtype, reduce_free
 
 
 _COMPARISONS = ("equal", "less", "less_equal", "greater", "greater_equal")
@@ -114,7 +114,7 @@ def select_reduce(
         raise ShapeError(
             f"select_reduce: dst {dst!r}, predicate {predicate!r} and on_true {on_true!r} differ in shape"
         )
-    if predicate.dtype not in tuple(np.dtype(t) for t in (np.int8, np.uint8, np.int16, np.uint16)):
+    if predicate.dtype not in tuple(np.dtype(t) for t in (np.int8, np.uint8, np.int16, np.uint16, np.bool_)):
         raise DtypeError(f"select_reduce: predicate must be an 8- or 16-bit integer tile, got {predicate!r}")
     if on_true.buffer.memory == PSUM and predicate.buffer.memory == PSUM:
         raise MemorySpaceError("select_reduce: on_true and predicate cannot both be in PSUM")

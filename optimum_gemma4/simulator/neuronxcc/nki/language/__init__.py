@@ -9,6 +9,7 @@ from .creation import (  # noqa: F401
     ndarray,
     ones,
     par_dim,
+    rand,
     shared_constant,
     shared_identity_matrix,
     zeros,

@@ -14,7 +14,7 @@ from .._machine import cost, dtypes, hardware
 from .._machine.errors import NkiError, ScopeError, ShapeError, TileSizeError
 from .._memory.checks import check_bank
 from .._memory.context import current
-from .._memory.execute import record
+from .._memory.execute import produce, record
 from .._memory.index import Index, IndexArray
 from .._memory.tensor import ON_CHIP, PSUM, SHARED_HBM, Buffer, Tensor
 from .constants import sbuf
@@ -154,3 +154,9 @@ def shared_constant(constant, dtype=None, **kwargs):
 def shared_identity_matrix(n, dtype=np.uint8, **kwargs):
     """An HBM identity matrix."""
     return shared_constant(np.eye(n), dtype)
+
+
+def rand(shape, dtype=np.float32, **kwargs):
+    """An SBUF tile of uniform random numbers in [0, 1)."""
+    values = np.random.default_rng().random(tuple(shape), dtype=np.float32)
+    return produce(hardware.GPSIMD, "rand", cost.gpsimd(values.shape), (), values, dtypes.canonical(dtype))

@@ -17,8 +17,8 @@ from .._memory.execute import produce
 from .._memory.index import Index, IndexArray
 from .._memory.regions import Region
 from .._memory.tensor import PSUM, SBUF, Tensor
-from ..isa import movement, scalar_engine, tensor_engine, vector_engine
-from ..isa.gpsimd_engine import iota
+from ..isa import movement, on_scalar, on_tensor, on_vector
+from ..isa.on_gpsimd import iota
 from ..isa.selection import tensor_copy_predicated
 
 
@@ -38,18 +38,18 @@ def _elementwise(op, x, y, dtype, mask):
         dtype = dtypes.promote(_operand_dtype(x), _operand_dtype(y))
     dtype = dtypes.canonical(dtype)
     if not isinstance(x, Tensor):
-        return vector_engine.tensor_scalar(y, op, x, reverse0=True, dtype=dtype, mask=mask)
+        return on_vector.tensor_scalar(y, op, x, reverse0=True, dtype=dtype, mask=mask)
     if not isinstance(y, Tensor):
-        return vector_engine.tensor_scalar(x, op, y, dtype=dtype, mask=mask)
+        return on_vector.tensor_scalar(x, op, y, dtype=dtype, mask=mask)
     x, y = _match_partitions(x, y)
     if x.shape != y.shape:
         if cost.free_size(y.shape) == 1:
-            return vector_engine.tensor_scalar(x, op, y, dtype=dtype, mask=mask)
+            return on_vector.tensor_scalar(x, op, y, dtype=dtype, mask=mask)
         if cost.free_size(x.shape) == 1:
-            return vector_engine.tensor_scalar(y, op, x, reverse0=True, dtype=dtype, mask=mask)
+            return on_vector.tensor_scalar(y, op, x, reverse0=True, dtype=dtype, mask=mask)
         shape = np.broadcast_shapes(x.shape, y.shape)
         x, y = broadcast_to(x, shape=shape), broadcast_to(y, shape=shape)
-    return vector_engine.tensor_tensor(x, y, op, dtype=dtype, mask=mask)
+    return on_vector.tensor_tensor(x, y, op, dtype=dtype, mask=mask)
 
 
 def _match_partitions(x, y):
@@ -67,7 +67,7 @@ def _spread(tile, partitions):
     values = operand(tile, "broadcast_to", "src")
     n, fast = cost.free_size(tile.shape), 512
     steps = -(-n // fast)
-    cycles = cost.matmul((1, partitions), (1, min(n, fast)), (tile.dtype, tile.dtype)) * steps
+    cycles = cost.matmul((1, partitions), (1, builtins.min(n, fast)), (tile.dtype, tile.dtype)) * steps
     result = np.broadcast_to(values, (partitions,) + values.shape[1:])
     produce(hardware.PE, "broadcast", cycles, (tile,), result.reshape(partitions, -1)[:, :fast], dtypes.FLOAT32, PSUM)
     copy_cycles = cost.at_least(n)
@@ -76,7 +76,7 @@ def _spread(tile, partitions):
 
 def _unary(name: str):
     def function(x, *, dtype=None, mask=None, **kwargs):
-        return scalar_engine.activation(function, _tile(x), dtype=dtype, mask=mask)
+        return on_scalar.activation(function, _tile(x), dtype=dtype, mask=mask)
 
     return _named(function, name, f"{name} of every element, on the Scalar Engine.")
 
@@ -90,7 +90,7 @@ def _binary(name: str, boolean=False):
 
 def _reduce(name: str, boolean=False):
     def function(x, axis, *, dtype=None, mask=None, keepdims=False, **kwargs):
-        return vector_engine.tensor_reduce(
+        return on_vector.tensor_reduce(
             function, x, axis, mask=mask, dtype=bool if boolean and dtype is None else dtype, keepdims=keepdims
         )
 
@@ -131,17 +131,17 @@ def reciprocal(x, *, dtype=None, mask=None, **kwargs):
 
 def negative(x, *, dtype=None, mask=None, **kwargs):
     """-x on the Vector Engine."""
-    return vector_engine.tensor_scalar(x, multiply, -1.0, dtype=dtype, mask=mask)
+    return on_vector.tensor_scalar(x, multiply, -1.0, dtype=dtype, mask=mask)
 
 
 def invert(x, *, dtype=None, mask=None, **kwargs):
     """Bitwise not of an integer tile."""
-    return vector_engine.tensor_scalar(x, np.invert, 0, dtype=dtype, mask=mask)
+    return on_vector.tensor_scalar(x, np.invert, 0, dtype=dtype, mask=mask)
 
 
 def logical_not(x, *, dtype=bool, mask=None, **kwargs):
     """Logical not."""
-    return vector_engine.tensor_scalar(x, np.logical_not, 0, dtype=dtype, mask=mask)
+    return on_vector.tensor_scalar(x, np.logical_not, 0, dtype=dtype, mask=mask)
 
 
 def mean(x, axis, *, dtype=None, mask=None, keepdims=False, **kwargs):
@@ -149,18 +149,18 @@ def mean(x, axis, *, dtype=None, mask=None, keepdims=False, **kwargs):
     axes = (axis,) if isinstance(axis, int) else axis
     count = int(np.prod([x.shape[a] for a in axes]))
     total = sum(x, axis, dtype=np.float32, mask=mask, keepdims=keepdims)
-    return vector_engine.tensor_scalar(total, multiply, 1.0 / count, dtype=x.dtype if dtype is None else dtype)
+    return on_vector.tensor_scalar(total, multiply, 1.0 / count, dtype=x.dtype if dtype is None else dtype)
 
 
 def softmax(x, axis, *, dtype=None, compute_dtype=None, mask=None, **kwargs):
     """Softmax along the free axes: max, exp with running sum, reciprocal, scale."""
-    top = vector_engine.tensor_reduce(max, x, axis, mask=mask, dtype=np.float32, negate=True, keepdims=True)
+    top = on_vector.tensor_reduce(max, x, axis, mask=mask, dtype=np.float32, negate=True, keepdims=True)
     total = movement.memset((x.shape[0], 1), 0, np.float32)
-    powers = scalar_engine.activation_reduce(
+    powers = on_scalar.activation_reduce(
         exp, x, bias=top, reduce_op=add, reduce_res=total, mask=mask, dtype=np.float32
     )
     inverse = movement.reciprocal(total)
-    return vector_engine.tensor_scalar(powers, multiply, inverse, dtype=x.dtype if dtype is None else dtype, mask=mask)
+    return on_vector.tensor_scalar(powers, multiply, inverse, dtype=x.dtype if dtype is None else dtype, mask=mask)
 
 
 def where(condition, x, y, *, dtype=None, mask=None, **kwargs):
@@ -183,15 +183,15 @@ def where(condition, x, y, *, dtype=None, mask=None, **kwargs):
 def matmul(x, y, *, transpose_x=False, mask=None, **kwargs):
     """x @ y, or x.T @ y with `transpose_x`; otherwise a transpose on the Tensor Engine is inserted."""
     if not transpose_x:
-        x = movement.tensor_copy(tensor_engine.nc_transpose(x))
-    return tensor_engine.nc_matmul(x, y, mask=mask)
+        x = movement.tensor_copy(on_tensor.nc_transpose(x))
+    return on_tensor.nc_matmul(x, y, mask=mask)
 
 
 def transpose(x, *, dtype=None, mask=None, **kwargs):
     """Swap the partition and the free axis of a 2-D tile."""
     if len(x.shape) != 2:
         raise ShapeError(f"nl.transpose: {x!r} exceeds the max supported number of dimensions of 2")
-    return tensor_engine.nc_transpose(x, dtype=dtype, mask=mask)
+    return on_tensor.nc_transpose(x, dtype=dtype, mask=mask)
 
 
 def broadcast_to(src, *, shape, **kwargs):

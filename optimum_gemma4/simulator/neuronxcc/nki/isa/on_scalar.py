@@ -14,7 +14,7 @@ from .._memory.context import current
 from .._memory.execute import produce
 from .._memory.tensor import Tensor
 from .constants import reduce_cmd as commands
-from .vector_engine import check_result, column, output_dtype, reduce_free
+from .on_vector import check_result, column, output_dtype, reduce_free
 
 
 _BIAS_DTYPES = (dtypes.FLOAT32, dtypes.FLOAT16, dtypes.BFLOAT16)

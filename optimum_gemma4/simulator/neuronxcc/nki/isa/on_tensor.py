@@ -26,6 +26,7 @@ def _check_tiling(tile_position, tile_size, shape) -> None:
         raise ShapeError("nc_matmul: tile_position and tile_size must be both set to enable PE tiling")
     if not tile_size:
         return
+    tile_position, tile_size = ([getattr(v, "value", v) for v in pair] for pair in (tile_position, tile_size))
     for value in (*tile_position, *tile_size):
         if value % 32:
             raise ShapeError(

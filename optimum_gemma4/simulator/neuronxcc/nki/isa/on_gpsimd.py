@@ -16,7 +16,7 @@ from .._memory.index import Index, IndexArray
 from .._memory.predicate import Predicate
 from .._memory.tensor import PSUM, SBUF, Tensor
 from .movement import tensor_copy
-from .vector_engine import output_dtype
+from .on_vector import output_dtype
 
 
 def _sbuf(tile, instruction: str, name: str) -> Tensor:
