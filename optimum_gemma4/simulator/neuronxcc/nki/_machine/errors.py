@@ -12,7 +12,7 @@ class NkiError(ValueError):
     """Base of everything the simulated compiler refuses."""
 
 
-class TileSizeError(NkiError, SyntaxError):
+class TileSizeError(SyntaxError, NkiError):
     """A tile exceeds an architecture limit: 128 partitions, matmul and transpose sizes, one PSUM bank."""
 
 

@@ -98,7 +98,7 @@ class Buffer:
             return
         mark = flags.dtype.type(number)
         if view.fancy is not None:
-            flags[view.fancy] = mark if where is None else np.where(where, mark, flags[view.fancy])
+            flags[view.selected(where)] = mark
             self.remaining = self.written.size - int(np.count_nonzero(self.written))
             return
         before = int(np.count_nonzero(flags))
@@ -196,12 +196,17 @@ class Tensor(Arithmetic):
                 )
         return self.data if self.fancy is None else self.data[self.fancy]
 
+    def selected(self, where=None) -> tuple:
+        """Index arrays of a scattered access, at the positions where a mask holds."""
+        if where is None:
+            return self.fancy
+        return tuple(np.broadcast_to(axis, self.shape)[where] for axis in self.fancy)
+
     def assign(self, values, where=None) -> None:
         """Write rounded values (and the written flags) into the view."""
         if self.fancy is not None:
-            if where is not None:
-                values = np.where(where, values, self.data[self.fancy])
-            self.data[self.fancy] = values
+            # Masked-out positions may be clipped onto used ones, so they must not be written at all.
+            self.data[self.selected(where)] = values if where is None else np.broadcast_to(values, self.shape)[where]
         elif where is None:
             self.data[...] = values
         else:
