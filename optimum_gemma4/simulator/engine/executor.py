@@ -42,7 +42,9 @@ def make_executor(data: bytes, num_inputs: int, num_outputs: int) -> torch.jit.S
     Returns:
         A module whose call returns a tensor when `num_outputs` is 1, and a list of tensors otherwise.
     """
-    executor = torch.jit.script(NxDModelExecutor(NxDModel(torch.frombuffer(bytearray(data), dtype=torch.uint8))))
+    # TorchScript shares the type of modules of one class, and a type takes one `forward`: a class for each bundle.
+    executor_class = type("NxDModelExecutor", (NxDModelExecutor,), {})
+    executor = torch.jit.script(executor_class(NxDModel(torch.frombuffer(bytearray(data), dtype=torch.uint8))))
     names = [f"input_{i}" for i in range(num_inputs)]
     parameters = ", ".join(f"{name}: Tensor" for name in names)
     call = f"self.nxd_model.forward([{', '.join(names)}])"
