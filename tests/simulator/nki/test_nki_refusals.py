@@ -388,9 +388,7 @@ def affine_select_of_two_comparisons(x):
 @refused(errors.TargetError, "NeuronCore-v3", "S26 isa range_select", target="trn1")
 def range_select_on_v2(x):
     bounds = sbuf((128, 1))
-    nisa.range_select(
-        on_true_tile=sbuf((128, 64)), comp_op0=np.less, comp_op1=np.less, bound0=bounds, bound1=bounds
-    )
+    nisa.range_select(on_true_tile=sbuf((128, 64)), comp_op0=np.less, comp_op1=np.less, bound0=bounds, bound1=bounds)
 
 
 @refused(errors.OperatorError, "fp32.min", "S26 isa range_select")
