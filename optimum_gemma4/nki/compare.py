@@ -98,14 +98,14 @@ def main(arguments=None) -> int:
         kernels.append((function, path))
     for function, path in kernels:
         name = function if path is None else options.convention or function
-        if name not in CONVENTIONS:
-            raise ValueError(
-                f"no calling convention for {function!r}; name one of {sorted(CONVENTIONS)} by --convention"
-            )
         if path is None:
             kernel = importlib.import_module(f"{__package__}.{function}").__dict__[function]
         else:
             kernel = load_kernel(path, function)
+        if name not in CONVENTIONS:
+            raise ValueError(
+                f"no calling convention for {function!r}; name one of {sorted(CONVENTIONS)} by --convention"
+            )
         lines, error, native, _ = run_case(kernel, CONVENTIONS[name], problem, options.target, options.groups)
         columns[function] = lines
         if not error <= 3 * native:

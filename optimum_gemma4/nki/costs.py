@@ -45,7 +45,9 @@ def cost_lines(core, tensors: dict[str, Sequence[str]], scale: float = 1.0) -> d
     lines["timeline ms trn2, program order"] = f"{core.total_ns('trn2', reorder=False) * scale / 1e6:.3f}"
     lines["timeline ms trn1"] = f"{core.total_ns('trn1') * scale / 1e6:.3f}"
     if core.relaxed:
-        lines["rules relaxed"] = ", ".join(f"{name} x {count * scale:,.0f}" for name, count in core.relaxed.items())
+        lines["rules relaxed"] = ", ".join(
+            f"{name} x {count * scale:,.0f}" for name, count in sorted(core.relaxed.items())
+        )
     return lines
 
 
