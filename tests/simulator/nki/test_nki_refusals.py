@@ -56,6 +56,11 @@ def load_of_too_many_partitions(x):
     nl.load(x[0:256, 0:64])
 
 
+@refused(errors.TileSizeError, "number of partitions 256", "S26 errors err_num_partition_exceed_arch_limit")
+def memset_of_too_many_partitions(x):
+    nisa.memset((256, 4), 0, F32)
+
+
 @refused(errors.TileSizeError, "must not exceed 128 and 512", "S26 isa nc_matmul")
 def matmul_stationary_too_wide(x):
     nisa.nc_matmul(sbuf((128, 256), BF16), sbuf((128, 512), BF16))

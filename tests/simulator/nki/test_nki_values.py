@@ -144,6 +144,28 @@ def test_activation_functions(name):
     np.testing.assert_allclose(run(kernel, x, np.zeros_like(x)), UNARY[name](x), rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("vector_scale", [False, True])
+def test_activation_scales_then_adds_the_bias(vector_scale):
+    def kernel(x, bias, scale, out):
+        factor = nl.load(scale) if vector_scale else -0.5
+        nl.store(out, nisa.activation(nl.exp, nl.load(x), bias=nl.load(bias), scale=factor))
+
+    x, bias, scale = normal(128, 16), normal(128, 1), normal(128, 1)
+    expected = np.exp(x * (scale if vector_scale else np.float32(-0.5)) + bias)
+    np.testing.assert_allclose(run(kernel, x, bias, scale, np.zeros_like(x)), expected, rtol=1e-6)
+
+
+def test_affine_iterations_may_write_interleaved_columns():
+    def kernel(x, out):
+        tile = nl.ndarray((128, 16), dtype=F32)
+        for i in nl.affine_range(2):
+            tile[:, i:16:2] = nl.load(x[:, i:16:2])
+        nl.store(out, tile)
+
+    x = normal(128, 16)
+    np.testing.assert_array_equal(run(kernel, x, np.zeros_like(x)), x)
+
+
 BINARY = ("add", "subtract", "multiply", "divide", "maximum", "minimum")
 
 

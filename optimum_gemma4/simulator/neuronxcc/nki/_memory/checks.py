@@ -74,10 +74,6 @@ def check_place(tensor: Tensor, what: str, memories, compute: bool) -> None:
         if tensor.par_axis != 0:
             raise IndexingError(f"failed to infer tile from {tensor!r}: {what} must have the partition axis first")
         partitions = tensor.shape[0]
-        if partitions > hardware.PARTITIONS:
-            raise TileSizeError(
-                f"{what}: number of partitions {partitions} exceeds architecture limitation of {hardware.PARTITIONS}"
-            )
         if compute and tensor.region.frame is None:
             lo = tensor.region.box[tensor.buffer.par_axis][0]
             if lo and (lo % 32 or partitions > 64 or (partitions > 32 and lo != 64)):
@@ -102,4 +98,12 @@ def check_bank(shape, dtype, name, par_axis=0) -> None:
         raise TileSizeError(
             f"PSUM tile {name or 'result'}{list(shape)} of {dtype} takes {size} bytes a partition; a tile must fit one "
             f"bank of {hardware.PSUM_BANK_BYTES} bytes (512 float32)"
+        )
+
+
+def check_partitions(partitions: int, what: str) -> None:
+    """Refuse a tile with more partitions than there are."""
+    if partitions > hardware.PARTITIONS:
+        raise TileSizeError(
+            f"{what}: number of partitions {partitions} exceeds architecture limitation of {hardware.PARTITIONS}"
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._machine import cost, dtypes, hardware
 from .._machine.errors import ImmutableParameterError, LoopDependencyError
-from .checks import check_bank, check_place, check_scope
+from .checks import check_bank, check_partitions, check_place, check_scope
 from .context import current
 from .regions import loop_conflict
 from .tensor import ON_CHIP, PSUM, SBUF, Buffer, Tensor
@@ -86,6 +86,7 @@ def note_write(program, tensor, position, depends, accumulate) -> None:
 
 def fresh(values, dtype, memory, where=None, name="") -> Tensor:
     """Make the tile of a result, already rounded to its type; masked-out positions stay unwritten."""
+    check_partitions(values.shape[0], f"result of {name}")
     if memory == PSUM:
         check_bank(values.shape, dtype, name)
     if where is None:

@@ -69,13 +69,6 @@ def read_tile(source: Tensor, instruction: str, dtype, mask) -> Tensor:
         )
     where = mask_for(mask, source.shape, instruction)
     values = operand(source, instruction, "src", DEVICE, where, compute=False)
-    if source.shape[0] > hardware.PARTITIONS:
-        from .._machine.errors import TileSizeError
-
-        raise TileSizeError(
-            f"{instruction}: number of partitions {source.shape[0]} of {source!r} exceeds architecture limitation of "
-            f"{hardware.PARTITIONS}"
-        )
     out = source.dtype if dtype is None else dtypes.canonical(dtype)
     rounded = dtypes.rounded(values, out) if out != source.dtype else values.copy()
     tile = fresh(rounded, out, SBUF, where, instruction)
@@ -146,8 +139,6 @@ def dma_transpose(src, *, axes=None, mask=None, dtype=None, dge_mode=modes.unkno
         raise OperatorError(f"dma_transpose moves 2- or 4-byte elements, got {src!r}")
     values = operand(src, name, "src", _ANYWHERE, compute=False).transpose(expected).copy()
     out = src.dtype if dtype is None else dtypes.canonical(dtype)
-    if values.shape[0] > hardware.PARTITIONS:
-        raise ShapeError(f"dma_transpose: the result of {src!r} would have {values.shape[0]} partitions")
     tile = fresh(dtypes.rounded(values, out), out, SBUF, None, name)
     moved = transfer(src, tile, values.size)
     # Transposing descriptors move one element each; the throughput is a fraction of a plain copy's.

@@ -11,8 +11,8 @@ import sys
 import numpy as np
 
 from .._machine import cost, dtypes, hardware
-from .._machine.errors import NkiError, ScopeError, ShapeError, TileSizeError
-from .._memory.checks import check_bank
+from .._machine.errors import NkiError, ScopeError, ShapeError
+from .._memory.checks import check_bank, check_partitions
 from .._memory.context import current
 from .._memory.execute import produce, record
 from .._memory.index import Index, IndexArray
@@ -40,11 +40,7 @@ def _shape(shape, memory):
             raise ShapeError(
                 f"insufficient rank: an on-chip tensor {plain} needs a partition and a free axis, e.g. (n, 1)"
             )
-        if plain[par_axis] > hardware.PARTITIONS:
-            raise TileSizeError(
-                f"number of partitions {plain[par_axis]} of shape {plain} exceeds architecture limitation of "
-                f"{hardware.PARTITIONS}"
-            )
+        check_partitions(plain[par_axis], f"tensor of shape {plain}")
     return plain, par_axis
 
 
