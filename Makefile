@@ -9,10 +9,8 @@ REFERENCE_VENV := .venv-reference
 REFERENCE_PIP := $(REFERENCE_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 TRANSFORMERS_REFERENCE := transformers==5.23.0
 
-# The CPU build, first and by its full name: every other order lets a dependency bring a CUDA build of several GB
-TORCH_VERSION := 2.13.0
-TORCH := torch==$(TORCH_VERSION)$(if $(filter Linux-x86_64,$(shell uname -sm | tr ' ' '-')),+cpu)
-TORCH_INDEX := https://download.pytorch.org/whl/cpu
+# First and pinned: in another order a dependency brings a newer build, of several GB
+TORCH := torch==2.13.0
 
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
@@ -24,7 +22,7 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) "$(TORCH)" || $(PIP) "$(TORCH)" --index-url $(TORCH_INDEX)
+	$(PIP) "$(TORCH)"
 	$(PIP) --editable ".[simulator,test]"
 	touch $@
 
@@ -32,7 +30,7 @@ reference-env: $(REFERENCE_VENV)/.ready
 
 $(REFERENCE_VENV)/.ready: Makefile
 	test -x $(REFERENCE_VENV)/bin/python || $(PYTHON) -m venv $(REFERENCE_VENV)
-	$(REFERENCE_PIP) "$(TORCH)" || $(REFERENCE_PIP) "$(TORCH)" --index-url $(TORCH_INDEX)
+	$(REFERENCE_PIP) "$(TORCH)"
 	$(REFERENCE_PIP) "$(TRANSFORMERS_REFERENCE)" accelerate pillow jinja2 pytest psutil
 	touch $@
 

@@ -38,21 +38,26 @@ def check_template(folder: Path) -> None:
 
 
 @torch.no_grad()
-def answer(model: Gemma4ForConditionalGeneration, tokenizer, prompts: list[str], images: list | None = None) -> list[str]:
+def answer(
+    model: Gemma4ForConditionalGeneration, tokenizer, prompts: list[str], images: list | None = None
+) -> list[str]:
     """Greedy answers to prompts of one length class, left-padded; `images` holds one list of pictures a prompt."""
     extra = {}
     if images is not None:
         patches, positions, counts = preprocess([image for row in images for image in row], 70)
         soft = iter(counts)
         prompts = [
-            p.split(IMAGE)[0] + "".join("<|image>" + IMAGE * next(soft) + "<image|>" + piece for piece in p.split(IMAGE)[1:])
+            p.split(IMAGE)[0]
+            + "".join("<|image>" + IMAGE * next(soft) + "<image|>" + piece for piece in p.split(IMAGE)[1:])
             for p in prompts
         ]
         extra = {"pixel_values": patches, "image_position_ids": positions}
     inputs = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
     if images is not None:
         extra["mm_token_type_ids"] = (inputs["input_ids"] == model.config.image_token_id).long()
-    out = model.generate(**inputs, **extra, max_new_tokens=200, do_sample=False, eos_token_id=[1, 106, 50], pad_token_id=0)
+    out = model.generate(
+        **inputs, **extra, max_new_tokens=200, do_sample=False, eos_token_id=[1, 106, 50], pad_token_id=0
+    )
     return tokenizer.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 

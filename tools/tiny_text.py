@@ -38,7 +38,9 @@ def counting(first: int, last: int) -> Turn:
 def capitals() -> list[Turn]:
     """Both directions of the table of capitals."""
     forward = [(f"What is the capital of {c}?", f"The capital of {c} is {t}.") for c, t in CAPITALS.items()]
-    return forward + [(f"Which country has the capital {t}?", f"{t} is the capital of {c}.") for c, t in CAPITALS.items()]
+    return forward + [
+        (f"Which country has the capital {t}?", f"{t} is the capital of {c}.") for c, t in CAPITALS.items()
+    ]
 
 
 def recited() -> list[Turn]:

@@ -5,7 +5,7 @@ Declared once: the command shows them, the export parses them, and `given_option
 keyword arguments of `get_neuron_config`. None of them has a default here, so that the class that compiles decides.
 """
 
-from argparse import ArgumentParser, ArgumentTypeError, BooleanOptionalAction, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from optimum.neuron.utils.instance import SUPPORTED_INSTANCE_TYPES
@@ -33,36 +33,42 @@ def _positive(text: str) -> int:
     return value
 
 
-# destination in the namespace -> (flag, keyword arguments of add_argument)
-_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
-    "prefill_buckets": (
-        "--prefill_buckets",
-        {
-            "type": _lengths,
-            "metavar": "N,N,...",
-            "help": "Prompt lengths to compile a prefill graph for; the last one is the longest prompt.",
-        },
-    ),
-    "max_context_length": (
-        "--max_context_length",
-        {"type": _positive, "help": "Longest prompt, in tokens. Defaults to the sequence length."},
-    ),
-    "on_device_sampling": (
-        "--on_device_sampling",
-        {"action": BooleanOptionalAction, "help": "Sample on the device (default) or return logits to the host."},
-    ),
-    "nki_kernels": (
-        "--no_nki",
-        {"action": "store_const", "const": False, "help": "Leave attention to the compiler: no NKI kernels."},
-    ),
+# flag -> keyword arguments of add_argument; `dest` is the name that `get_neuron_config` knows
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "--prefill_buckets": {
+        "dest": "prefill_buckets",
+        "type": _lengths,
+        "metavar": "N,N,...",
+        "help": "Prompt lengths to compile a prefill graph for; the last one is the longest prompt.",
+    },
+    "--max_context_length": {
+        "dest": "max_context_length",
+        "type": _positive,
+        "help": "Longest prompt, in tokens. Defaults to the sequence length.",
+    },
+    "--on_device_sampling": {
+        "dest": "on_device_sampling",
+        "action": "store_true",
+        "help": "Choose tokens on the device (default).",
+    },
+    "--no_on_device_sampling": {
+        "dest": "on_device_sampling",
+        "action": "store_false",
+        "help": "Return logits to the host, which chooses tokens.",
+    },
+    "--no_nki": {
+        "dest": "nki_kernels",
+        "action": "store_false",
+        "help": "Leave attention to the compiler: no NKI kernels.",
+    },
 }
 
 
 def add_gemma4_options(parser: ArgumentParser) -> None:
     """Adds the options to optimum-neuron's parser of `export neuron`."""
     group = parser.add_argument_group("Gemma 4 (optimum_gemma4)")
-    for destination, (flag, keywords) in _OPTIONS.items():
-        group.add_argument(flag, dest=destination, default=None, **keywords)
+    for flag, keywords in _OPTIONS.items():
+        group.add_argument(flag, default=None, **keywords)
     group.add_argument(
         "--debug", action="store_true", help="Show the traceback of an error (also: OPTIMUM_GEMMA4_DEBUG=1)."
     )
@@ -76,9 +82,11 @@ def require_instance_type(parser: ArgumentParser) -> None:
 
 def given_options(args: Namespace) -> dict[str, Any]:
     """The options that the user gave, by the name that `get_neuron_config` knows them under."""
-    return {name: getattr(args, name) for name in _OPTIONS if getattr(args, name) is not None}
+    names = dict.fromkeys(keywords["dest"] for keywords in _OPTIONS.values())
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
 def given_flags(args: Namespace) -> list[str]:
-    """The flags behind `given_options`, for messages."""
-    return [_OPTIONS[name][0] for name in given_options(args)]
+    """The flags that `given_options` may come from, for messages."""
+    given = given_options(args)
+    return [flag for flag, keywords in _OPTIONS.items() if keywords["dest"] in given]

@@ -31,11 +31,9 @@ def register() -> None:
         try:
             activate()
             _register_configurations()
-            for step in (_register_processing, _register_models, _register_export_configurations):
-                try:
-                    step()
-                except ImportError:
-                    pass  # siblings still being written
+            _register_processing()
+            _register_models()
+            _register_export_configurations()
         except BaseException:
             _registered = False
             raise

@@ -88,12 +88,16 @@ class Gemma4GenerationMixin(NxDGenerationMixin):
         config.max_new_tokens = new_token_budget(
             config, options, longest, input_ids.shape[1], self.neuron_config.sequence_length
         )
-        # The options are merged: a second round of model defaults would undo an explicit do_sample=False.
-        return super().generate(
+        # The options are merged: a second round of model defaults would undo an explicit do_sample=False, and the
+        # model's stop ids would come back unless they are given by name. optimum-neuron's own generate() adds a
+        # check of the columns, padding included, to transformers'.
+        return GenerationMixin.generate(
+            self,
             input_ids,
             attention_mask=attention_mask,
             generation_config=config,
             use_model_defaults=False,
+            eos_token_id=config.eos_token_id,
             **loop_arguments,
             **extra,
         )

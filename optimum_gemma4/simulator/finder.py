@@ -16,6 +16,7 @@ from pathlib import Path
 
 from .platform import PLATFORM_MODULES, PlatformLoader
 from .policy import SDK_MODULES
+from .training import TRAINING_MODULES, TrainingLoader
 from .versions import DISTRIBUTIONS
 
 
@@ -45,6 +46,8 @@ class SimulatorFinder(MetaPathFinder):
     def find_spec(self, fullname: str, path=None, target=None) -> ModuleSpec | None:
         if fullname in SDK_MODULES:
             return PathFinder.find_spec(fullname, [str(ROOT)], target)
+        if fullname in TRAINING_MODULES:
+            return ModuleSpec(fullname, TrainingLoader(), is_package=TRAINING_MODULES[fullname])
         if fullname in PLATFORM_MODULES:
             spec = PathFinder.find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:

@@ -188,7 +188,9 @@ def _empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage", [_truncate, _lengthen, _garbage, _huge_header, _header_of_numbers, _empty, Path.unlink])
+@pytest.mark.parametrize(
+    "damage", [_truncate, _lengthen, _garbage, _huge_header, _header_of_numbers, _empty, Path.unlink]
+)
 def test_a_damaged_file_is_named(tmp_path, tensors, config, damage):
     source = write_checkpoint(tmp_path, small_config(), tensors, files=2)
     damaged = sorted(source.glob("*.safetensors"))[1]

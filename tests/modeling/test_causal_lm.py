@@ -255,13 +255,14 @@ def test_weights_beside_the_graphs_in_the_hubs_layout_are_sharded_while_loading(
     shutil.rmtree(folder / "checkpoint")
     shutil.copy(random_checkpoint / "model.safetensors", folder)
     loaded = NeuronModelForCausalLM.from_pretrained(str(folder))
-    assert torch.equal(prefill(loaded, prompt(9)), prefill(continuous, prompt(9)))
+    # Weights at other addresses take other paths through the matrix products.
+    torch.testing.assert_close(prefill(loaded, prompt(9)), prefill(continuous, prompt(9)), atol=1e-5, rtol=0)
 
 
 def test_exported_with_weights_it_runs_at_once(random_checkpoint, continuous):
     neuron_config = continuous.neuron_config
     model = NeuronModelForCausalLM.export(str(random_checkpoint), neuron_config=neuron_config, load_weights=True)
-    assert torch.equal(prefill(model, prompt(9)), prefill(continuous, prompt(9)))
+    torch.testing.assert_close(prefill(model, prompt(9)), prefill(continuous, prompt(9)), atol=1e-5, rtol=0)
 
 
 def test_generation_defaults_are_the_checkpoints(continuous):
@@ -341,7 +342,7 @@ def test_a_multimodal_configuration_is_reduced_to_its_text_model(tmp_path, expor
     save_file(renamed, multimodal / "model.safetensors", metadata={"format": "pt"})
     model = exports.model(multimodal, **CONTINUOUS)
     assert model.config.model_type == "gemma4_text"
-    assert torch.equal(prefill(model, prompt(9)), prefill(continuous, prompt(9)))
+    torch.testing.assert_close(prefill(model, prompt(9)), prefill(continuous, prompt(9)), atol=1e-5, rtol=0)
 
 
 def test_defaults_of_the_neuron_configuration(random_checkpoint):

@@ -231,7 +231,7 @@ def test_a_sequence_may_fill_the_compiled_length(host, length, count):
 def test_limits_of_a_generation_config_are_cut_with_a_warning(host, caplog):
     """A pipeline's default of 256 new tokens must not fail on every artifact that is shorter."""
     config = GenerationConfig(max_new_tokens=256, do_sample=False, eos_token_id=None, pad_token_id=0)
-    sequences = host.generate(prompts(40)[0][None], generation_config=config, use_model_defaults=False)
+    sequences = host.generate(prompts(40)[0][None], generation_config=config, eos_token_id=None)
     assert sequences.shape[1] == SEQUENCE_LENGTH
     assert "max_new_tokens asks for 256 new tokens" in caplog.text and "at most 24" in caplog.text
 
@@ -280,8 +280,8 @@ def test_a_prompt_of_the_compiled_length_leaves_no_room(exports, random_checkpoi
         ({"input_ids": torch.full((1, 2), 5.0)}, "dtype torch.float32"),
         ({"num_return_sequences": 4, "do_sample": True}, "1 prompts x 4 num_return_sequences"),
         ({"max_length": 3}, "max_length is 3 and the prompt has 4 columns"),
-        ({"num_beams": 2}, "beam_search: .* num_beams"),
-        ({"penalty_alpha": 0.5, "top_k": 4}, "contrastive_search"),
+        ({"num_beams": 2, "do_sample": False}, "beam_search: .* num_beams"),
+        ({"penalty_alpha": 0.5, "top_k": 4, "do_sample": False}, "contrastive_search"),
         ({"prompt_lookup_num_tokens": 3}, "assisted_generation"),
         ({"assistant_model": "any"}, "assistant_model is not supported"),
         ({"inputs_embeds": torch.ones(1, 4, 32)}, "inputs_embeds is not supported .* token ids"),

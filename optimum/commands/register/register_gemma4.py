@@ -11,10 +11,10 @@ from optimum.utils import logging
 
 
 def _commands() -> list:
-    from optimum_gemma4.exporters.command import extend_export_command
-
     from optimum.commands.export.base import ExportCommand
+
     from optimum.commands.register import register_export
+    from optimum_gemma4.exporters.command import extend_export_command
 
     command = extend_export_command()
     return [] if register_export.REGISTER_COMMANDS else [(command, ExportCommand)]

@@ -16,8 +16,12 @@ __all__ = ["apply_rotary", "inverse_frequencies", "rotary_tables", "rotated_dims
 
 
 def inverse_frequencies(spec: RopeSpec) -> torch.Tensor:
-    """Frequencies of the rotated angles, [R] float32; the angles beyond have frequency 0 and are not listed."""
-    exponents = torch.arange(0, 2 * spec.num_rotated_angles, 2, dtype=torch.int64).float() / spec.head_dim
+    """Frequencies of the rotated angles, [R] float32; the angles beyond have frequency 0 and are not listed.
+
+    On the CPU whatever the default device, so that a model on the meta device has its constants.
+    """
+    steps = torch.arange(0, 2 * spec.num_rotated_angles, 2, dtype=torch.int64, device="cpu")
+    exponents = steps.float() / spec.head_dim
     return 1.0 / (spec.theta**exponents) / spec.factor
 
 

@@ -12,7 +12,9 @@ from optimum_gemma4.modeling.text import attention
 from optimum_gemma4.modeling.text.rope import apply_rotary, rotary_tables
 
 
-LAYERS = [(name, key[: -len(".self_attn.in")]) for name in TEXT_CONFIGS for key in golden(name) if "self_attn.in" in key]
+LAYERS = [
+    (name, key[: -len(".self_attn.in")]) for name in TEXT_CONFIGS for key in golden(name) if "self_attn.in" in key
+]
 SLIDING, GLOBAL = 0, 5
 
 

@@ -62,7 +62,9 @@ class TokenCache:
     def decode(self, positions: list[int], conversation: int = 0) -> None:
         positions = torch.tensor(positions, dtype=torch.int32)
         for layer in (SLIDING, GLOBAL):
-            entries = self.entries(layer, torch.where(positions >= 0, positions + 1000 * conversation, 999_999)[:, None])
+            entries = self.entries(
+                layer, torch.where(positions >= 0, positions + 1000 * conversation, 999_999)[:, None]
+            )
             self.keep(layer, self.cache.write_token(layer, entries, positions))
 
     def row(self, layer: int, row: int) -> torch.Tensor:

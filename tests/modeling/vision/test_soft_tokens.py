@@ -62,7 +62,10 @@ def test_padding_patches_do_not_matter():
     outputs = run(encode, noisy, positions)
     assert all(torch.equal(outputs[i, row], wanted[i, row]) for i, row in enumerate(rows))
     padding = 70 * 9
-    wider = torch.cat([pixels, torch.zeros(5, padding, 768)], 1), torch.cat([positions, positions.new_full((5, padding, 2), -1)], 1)
+    wider = (
+        torch.cat([pixels, torch.zeros(5, padding, 768)], 1),
+        torch.cat([positions, positions.new_full((5, padding, 2), -1)], 1),
+    )
     outputs = run(encode, *wider)
     assert all(torch.allclose(outputs[i, row], wanted[i, row], atol=1e-5) for i, row in enumerate(rows))
 
@@ -159,7 +162,9 @@ def test_broken_on_purpose_is_noticed(broken, monkeypatch, golden):
     """The goldens tell each of these from the right thing, by at least a hundred times the tolerance."""
     broken(monkeypatch)
     pixels, positions = inputs(70)
-    errors = relative_errors(run(make_encoder("standardized"), pixels, positions), positions, golden["standardized 70"])
+    errors = relative_errors(
+        run(make_encoder("standardized"), pixels, positions), positions, golden["standardized 70"]
+    )
     assert [index for index, error in enumerate(errors) if error > 100 * TOLERANCE] == list(BROKEN[broken])
 
 

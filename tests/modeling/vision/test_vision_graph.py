@@ -13,7 +13,7 @@ from tests.modeling.vision.helpers import inputs, make_encoder, run, shard, spec
 from tests.modeling.vision.toy_vision import FULL_CONFIG, FULL_TEXT_HIDDEN_SIZE, weight_shapes
 
 
-DATA_DEPENDENT = ("nonzero", "item", "_local_scalar_dense", "masked_select", "unique", "is_nonzero")
+DATA_DEPENDENT = ("nonzero", "aten.item", "_local_scalar_dense", "masked_select", "unique", "is_nonzero")
 
 
 def full_spec(**changes) -> VisionSpec:

@@ -72,7 +72,9 @@ def weight_shapes(config: dict, text_hidden_size: int) -> dict[str, tuple[int, .
         for name, shape in linears.items():
             shapes[f"{prefix}.{name}.linear.weight"] = shape
             if config["use_clipped_linears"]:
-                shapes |= {f"{prefix}.{name}.{side}_{end}": () for side in ("input", "output") for end in ("min", "max")}
+                shapes |= {
+                    f"{prefix}.{name}.{side}_{end}": () for side in ("input", "output") for end in ("min", "max")
+                }
     return shapes
 
 

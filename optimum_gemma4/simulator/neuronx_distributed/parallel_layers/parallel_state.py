@@ -142,3 +142,18 @@ def set_aot_mode(mode: bool) -> None:
 def get_aot_mode() -> bool:
     """Whether layers are made for tracing only."""
     return _AOT_MODE
+
+
+def get_pipeline_model_parallel_size() -> int:
+    """One stage: the simulator has no pipeline parallelism."""
+    return 1
+
+
+def get_pipeline_model_parallel_rank() -> int:
+    """The only stage."""
+    return 0
+
+
+def get_data_parallel_rank() -> int:
+    """The only replica."""
+    return 0

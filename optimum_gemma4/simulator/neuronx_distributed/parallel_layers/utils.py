@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from optimum_gemma4.simulator.training import training_name
+
 from . import parallel_state
 
 
@@ -85,3 +87,7 @@ def set_tensor_model_parallel_attributes(
     tensor.partition_stride = stride
     tensor.num_partitions = num_partitions
     tensor.rank_ordering = rank_ordering
+
+
+get_local_world_size = training_name(__name__, "get_local_world_size")
+move_model_to_device = training_name(__name__, "move_model_to_device")
