@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a NeuronCore is: limits, costs, data types, operators, and what it refuses."""

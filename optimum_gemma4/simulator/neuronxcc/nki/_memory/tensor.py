@@ -9,7 +9,7 @@ location remembers whether it was written, so an uninitialised read is refused a
 import numpy as np
 
 from .._machine import dtypes
-from .._machine.errors import LoopDependencyError, NkiError, ShapeError, UninitializedReadError
+from .._machine.errors import ControlFlowError, LoopDependencyError, NkiError, ShapeError, UninitializedReadError
 from .._profile.trace import Allocation
 from .arithmetic import Arithmetic
 from .context import current, new_uid
@@ -227,8 +227,6 @@ class Tensor(Arithmetic):
         raise NkiError(f"{self!r} cannot be iterated; index it with a loop of nl.affine_range")
 
     def __bool__(self):
-        from .._machine.errors import ControlFlowError
-
         raise ControlFlowError(f"control flow depending on tensor values is not supported ({self!r})")
 
     def reshape(self, shape):
