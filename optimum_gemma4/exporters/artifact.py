@@ -30,7 +30,7 @@ SIDE_FILES = (
     "preprocessor_config.json",
 )
 NEURON_CONFIG = "neuron_config.json"
-WEIGHTS_FOLDER = Path("checkpoint", "weights")
+CHECKPOINT_FOLDER = "checkpoint"
 
 
 class Staging:
@@ -143,8 +143,12 @@ def check_artifact(folder: Path, neuron_config: Gemma4NeuronConfig, bundle_files
     missing = [name for name in bundle_files if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{folder} is not a complete export: {', '.join(missing)} missing; export again")
-    weights = folder / WEIGHTS_FOLDER
-    if weights.is_dir():
-        start = neuron_config.start_rank_id
+    start = neuron_config.start_rank_id
+    for weights in sorted((folder / CHECKPOINT_FOLDER).glob("**/weights")):
         for rank in range(start, start + neuron_config.local_ranks_size):
-            read_header(weights / shard_file_name(rank))
+            try:
+                read_header(weights / shard_file_name(rank))
+            except ValueError as error:
+                raise ValueError(
+                    f"{folder} is not a complete export: {error}; export again"
+                ) from error

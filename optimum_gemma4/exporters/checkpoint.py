@@ -19,7 +19,8 @@ import torch
 from transformers import PretrainedConfig
 
 from ..modeling.geometry import TextGeometry
-from .key_table import VISION_TABLE, Target, TensorSpec, matches, text_specs
+from ..modeling.vision.spec import VisionSpec
+from .key_table import TEXT_TABLE, VISION_TABLE, Target, TensorSpec, matches, text_specs, vision_specs
 from .neuron_config import Gemma4NeuronConfig
 from .safetensors_source import SafetensorsSource
 
@@ -38,10 +39,18 @@ _SHOWN = 6  # names shown of each kind of fault
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle's tensors in one checkpoint, and how to tell that a name belongs to another bundle."""
+    """A bundle's tensors in one checkpoint, and how to tell that a name belongs to another bundle.
+
+    `has_rank`: the module takes its rank as a weight, which the checkpoint does not hold.
+    """
 
     specs: list[TensorSpec]
     is_of_another: Callable[[str], bool]
+    has_rank: bool
+
+    def targets(self) -> Iterator[tuple[TensorSpec, Target]]:
+        """Every parameter, with the tensor that it comes from."""
+        return ((spec, target) for spec in self.specs for target in spec.targets)
 
 
 def shard_file_name(rank: int) -> str:
@@ -60,8 +69,7 @@ def check_checkpoint(source: Path, config: PretrainedConfig, bundle: str) -> Non
     Raises:
         ValueError: unreadable files, or tensors that are unused, missing, misshapen or not of a float dtype, by name.
     """
-    opened = SafetensorsSource(source)
-    _check(opened, _bundle(opened, config, bundle))
+    _open_checked(source, config, bundle)
 
 
 def convert_checkpoint(
@@ -79,8 +87,7 @@ def convert_checkpoint(
     Raises:
         ValueError: as `check_checkpoint`.
     """
-    opened = SafetensorsSource(source)
-    specs = _check(opened, _bundle(opened, config, bundle))
+    opened, tensors = _open_checked(source, config, bundle)
     tp, dtype = neuron_config.tp_degree, neuron_config.torch_dtype
     folder = Path(destination) / "weights"
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,9 +96,10 @@ def convert_checkpoint(
         with ExitStack() as stack:
             files = [stack.enter_context(open(path, "wb")) for path in paths]
             for rank, file in enumerate(files):
-                file.write(_header(specs, tp, dtype))
-                file.write(_bytes(torch.tensor([rank], dtype=torch.int32)))
-            for spec, target in _targets(specs):
+                file.write(_header(tensors, tp, dtype))
+                if tensors.has_rank:
+                    file.write(_bytes(torch.tensor([rank], dtype=torch.int32)))
+            for spec, target in tensors.targets():
                 for rank, file in enumerate(files):
                     for piece in _pieces(opened, spec.source, target.rank_slices(rank, tp), dtype):
                         file.write(_bytes(piece))
@@ -118,13 +126,12 @@ def load_shards(
     Raises:
         ValueError: as `check_checkpoint`.
     """
-    opened = SafetensorsSource(source)
-    specs = _check(opened, _bundle(opened, config, bundle))
+    opened, tensors = _open_checked(source, config, bundle)
     tp, dtype = neuron_config.tp_degree, neuron_config.torch_dtype
     shards = []
     for rank in ranks:
-        shard = {RANK_TENSOR: torch.tensor([rank], dtype=torch.int32)}
-        for spec, target in _targets(specs):
+        shard = {RANK_TENSOR: torch.tensor([rank], dtype=torch.int32)} if tensors.has_rank else {}
+        for spec, target in tensors.targets():
             tensor = torch.empty(prod(target.rank_shape(tp)), dtype=dtype)
             filled = 0
             for piece in _pieces(opened, spec.source, target.rank_slices(rank, tp), dtype):
@@ -137,19 +144,32 @@ def load_shards(
 
 
 def _bundle(source: SafetensorsSource, config: PretrainedConfig, bundle: str) -> Bundle:
-    if bundle != "text":
-        raise ValueError(f"bundle is {bundle!r}: expected 'text'")
     is_multimodal = any(name.startswith(MULTIMODAL_TEXT_PREFIX) for name in source.tensors)
-    prefix = MULTIMODAL_TEXT_PREFIX if is_multimodal else TEXT_ONLY_PREFIX
-    specs = list(text_specs(TextGeometry.from_config(config), prefix))
-    return Bundle(specs, lambda name: is_multimodal and matches(name, VISION_TABLE, MULTIMODAL_PREFIX))
+    if bundle == "text":
+        prefix = MULTIMODAL_TEXT_PREFIX if is_multimodal else TEXT_ONLY_PREFIX
+        return Bundle(
+            list(text_specs(TextGeometry.from_config(config), prefix)),
+            lambda name: is_multimodal and matches(name, VISION_TABLE, MULTIMODAL_PREFIX),
+            has_rank=True,
+        )
+    if bundle == "vision":
+        spec = VisionSpec.from_config(config.vision_config, config.get_text_config().hidden_size)
+        return Bundle(
+            list(vision_specs(spec, MULTIMODAL_PREFIX)),
+            lambda name: matches(name, TEXT_TABLE, MULTIMODAL_TEXT_PREFIX),
+            has_rank=False,
+        )
+    raise ValueError(f"bundle is {bundle!r}: expected 'text' or 'vision'")
 
 
-def _targets(specs: list[TensorSpec]) -> Iterator[tuple[TensorSpec, Target]]:
-    return ((spec, target) for spec in specs for target in spec.targets)
+def _open_checked(source: Path, config: PretrainedConfig, bundle: str) -> tuple[SafetensorsSource, Bundle]:
+    opened = SafetensorsSource(source)
+    tensors = _bundle(opened, config, bundle)
+    _check(opened, tensors)
+    return opened, tensors
 
 
-def _check(source: SafetensorsSource, bundle: Bundle) -> list[TensorSpec]:
+def _check(source: SafetensorsSource, bundle: Bundle) -> None:
     """Raises one error that names every kind of fault."""
     expected = {spec.source: spec for spec in bundle.specs}
     stored = source.tensors
@@ -171,7 +191,6 @@ def _check(source: SafetensorsSource, bundle: Bundle) -> list[TensorSpec]:
     found = [f"{len(names)} {kind}: {_shortened(names)}" for kind, names in faults.items() if names]
     if found:
         raise ValueError(f"tensors of {source.folder} do not fit its configuration (--model): {'; '.join(found)}")
-    return bundle.specs
 
 
 def _shortened(names: list[str]) -> str:
@@ -179,12 +198,12 @@ def _shortened(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _header(specs: list[TensorSpec], tp: int, dtype: torch.dtype) -> bytes:
+def _header(tensors: Bundle, tp: int, dtype: torch.dtype) -> bytes:
     """Header of a rank file; the same for every rank, since all hold the same shapes."""
     entries, offset = {}, 0
     # The int32 rank comes first: every later tensor is then aligned to its own size
-    layout = [(RANK_TENSOR, (1,), torch.int32)]
-    layout += [(target.name, target.rank_shape(tp), dtype) for _, target in _targets(specs)]
+    layout = [(RANK_TENSOR, (1,), torch.int32)] if tensors.has_rank else []
+    layout += [(target.name, target.rank_shape(tp), dtype) for _, target in tensors.targets()]
     for name, shape, stored_dtype in layout:
         end = offset + prod(shape) * stored_dtype.itemsize
         entries[name] = {"dtype": _STORED_NAMES[stored_dtype], "shape": shape, "data_offsets": [offset, end]}
@@ -198,6 +217,9 @@ def _pieces(
     source: SafetensorsSource, name: str, slices: tuple[slice, ...], dtype: torch.dtype
 ) -> Iterator[torch.Tensor]:
     """The sliced tensor in the compiled dtype, as contiguous runs of rows of at most PIECE_BYTES."""
+    if not slices:
+        yield source.read(name, slices).to(dtype)
+        return
     rows = slices[0]
     row_bytes = prod(part.stop - part.start for part in slices[1:]) * torch.float32.itemsize
     step = max(PIECE_BYTES // row_bytes, 1)
@@ -207,4 +229,4 @@ def _pieces(
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.view(torch.uint8).numpy())
+    return memoryview(tensor.flatten().view(torch.uint8).numpy())

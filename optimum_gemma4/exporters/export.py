@@ -75,7 +75,7 @@ def export_gemma4(args: Namespace, config_dict: dict[str, Any]) -> None:
     if is_local:
         for bundle in bundles:
             check_checkpoint(source, config, bundle)
-    plan = plan_memory(config, neuron_config)
+    plan = plan_memory(config, neuron_config, bundles)
     logger.info("%s", plan.describe())
     plan.check(config, neuron_config)
 

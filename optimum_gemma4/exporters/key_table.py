@@ -8,11 +8,12 @@ without a row is an error, and so is a row without a tensor (see `checkpoint.py`
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 from ..modeling.geometry import LayerSpec, TextGeometry
+from ..modeling.vision.spec import VisionSpec
 
 
 class Shard(Enum):
@@ -31,11 +32,11 @@ class Row:
     source: str
     dims: tuple[str, ...]
     targets: tuple[tuple[str, Shard], ...]
-    optional_on: str = ""  # the LayerSpec / vision flag under which the tensor does not exist
+    exists: Callable[[LayerSpec | VisionSpec], bool] | None = None  # for what kind of layer; None for every one
 
 
-def _same(name: str, dims: tuple[str, ...], shard: Shard, optional_on: str = "") -> Row:
-    return Row(name, dims, ((name, shard),), optional_on)
+def _same(name: str, dims: tuple[str, ...], shard: Shard, exists: Callable | None = None) -> Row:
+    return Row(name, dims, ((name, shard),), exists)
 
 
 _NORMS = (
@@ -57,7 +58,7 @@ TEXT_TABLE: tuple[Row, ...] = (
     _same("layers.{N}.layer_scalar", ("1",), Shard.REPLICATED),
     _same("layers.{N}.self_attn.q_proj.weight", ("Q", "D"), Shard.ROWS),
     _same("layers.{N}.self_attn.k_proj.weight", ("K", "D"), Shard.KV_ROWS),
-    _same("layers.{N}.self_attn.v_proj.weight", ("K", "D"), Shard.KV_ROWS, optional_on="k_eq_v"),
+    _same("layers.{N}.self_attn.v_proj.weight", ("K", "D"), Shard.KV_ROWS, lambda layer: not layer.k_eq_v),
     _same("layers.{N}.self_attn.o_proj.weight", ("D", "Q"), Shard.COLUMNS),
     _same("layers.{N}.self_attn.q_norm.weight", ("H",), Shard.REPLICATED),
     _same("layers.{N}.self_attn.k_norm.weight", ("H",), Shard.REPLICATED),
@@ -82,8 +83,8 @@ _CLIP_BOUNDS = ("input_min", "input_max", "output_min", "output_max")
 VISION_TABLE: tuple[Row, ...] = (
     _same("vision_tower.patch_embedder.input_proj.weight", ("C", "X"), Shard.REPLICATED),
     _same("vision_tower.patch_embedder.position_embedding_table", ("2", "E", "C"), Shard.REPLICATED),
-    _same("vision_tower.std_bias", ("C",), Shard.REPLICATED, optional_on="no_standardize"),
-    _same("vision_tower.std_scale", ("C",), Shard.REPLICATED, optional_on="no_standardize"),
+    _same("vision_tower.std_bias", ("C",), Shard.REPLICATED, lambda spec: spec.standardize),
+    _same("vision_tower.std_scale", ("C",), Shard.REPLICATED, lambda spec: spec.standardize),
     _same("embed_vision.embedding_projection.weight", ("D", "C"), Shard.REPLICATED),
     *(_same(f"{_VISION_LAYER}.{norm}.weight", ("C",), Shard.REPLICATED) for norm in _NORMS),
     *(_same(f"{_VISION_LAYER}.self_attn.{norm}.weight", ("h",), Shard.REPLICATED) for norm in ("q_norm", "k_norm")),
@@ -92,13 +93,13 @@ VISION_TABLE: tuple[Row, ...] = (
         for linear, (dims, shard) in _VISION_LINEARS.items()
     ),
     *(
-        _same(f"{_VISION_LAYER}.{linear}.{bound}", (), Shard.REPLICATED, optional_on="no_clipped_linears")
+        _same(f"{_VISION_LAYER}.{linear}.{bound}", (), Shard.REPLICATED, lambda spec: spec.clipped_linears)
         for linear in _VISION_LINEARS
         for bound in _CLIP_BOUNDS
     ),
 )
 
-_LAYER = re.compile(r"\{N\}")
+LAYER_NUMBER = "{N}"
 
 
 @dataclass(frozen=True)
@@ -174,12 +175,39 @@ def text_specs(geometry: TextGeometry, prefix: str) -> Iterator[TensorSpec]:
     """
     sizes = {"V": geometry.vocab_size, "D": geometry.hidden_size, "I": geometry.intermediate_size, "1": 1}
     for row in TEXT_TABLE:
-        if not _LAYER.search(row.source):
+        if not _of_a_layer(row):
             yield _spec(row, prefix, sizes)
     for layer in geometry.layers:
         for row in TEXT_TABLE:
-            if _LAYER.search(row.source) and not (row.optional_on and getattr(layer, row.optional_on)):
+            if _of_a_layer(row) and (row.exists is None or row.exists(layer)):
                 yield _spec(row, prefix, sizes | _layer_sizes(layer), layer.index, layer.num_kv_heads)
+
+
+def vision_specs(spec: VisionSpec, prefix: str) -> Iterator[TensorSpec]:
+    """Every tensor of the vision encoder and its projector.
+
+    Args:
+        spec: The vision geometry.
+        prefix: What precedes the names in the checkpoint, "model.".
+    """
+    sizes = {
+        "C": spec.hidden_size,
+        "M": spec.intermediate_size,
+        "A": spec.num_heads * spec.head_dim,
+        "h": spec.head_dim,
+        "X": spec.pixels_per_patch,
+        "E": spec.position_embedding_size,
+        "D": spec.text_hidden_size,
+        "2": 2,
+    }
+    for row in VISION_TABLE:
+        if row.exists is None or row.exists(spec):
+            for index in range(spec.num_layers if _of_a_layer(row) else 1):
+                yield _spec(row, prefix, sizes, index)
+
+
+def _of_a_layer(row: Row) -> bool:
+    return LAYER_NUMBER in row.source
 
 
 def _layer_sizes(layer: LayerSpec) -> dict[str, int]:
@@ -192,8 +220,11 @@ def _layer_sizes(layer: LayerSpec) -> dict[str, int]:
 
 def _spec(row: Row, prefix: str, sizes: dict[str, int], index: int = 0, num_kv_heads: int = 0) -> TensorSpec:
     shape = tuple(sizes[dim] for dim in row.dims)
-    targets = tuple(Target(_LAYER.sub(str(index), name), shape, shard, num_kv_heads) for name, shard in row.targets)
-    return TensorSpec(prefix + _LAYER.sub(str(index), row.source), shape, targets)
+    number = str(index)
+    targets = tuple(
+        Target(name.replace(LAYER_NUMBER, number), shape, shard, num_kv_heads) for name, shard in row.targets
+    )
+    return TensorSpec(prefix + row.source.replace(LAYER_NUMBER, number), shape, targets)
 
 
 def matches(name: str, table: tuple[Row, ...], prefix: str) -> bool:
@@ -201,5 +232,6 @@ def matches(name: str, table: tuple[Row, ...], prefix: str) -> bool:
     if not name.startswith(prefix):
         return False
     return any(
-        re.fullmatch(re.escape(row.source).replace(r"\{N\}", r"\d+"), name[len(prefix) :]) is not None for row in table
+        re.fullmatch(re.escape(row.source).replace(re.escape(LAYER_NUMBER), r"\d+"), name[len(prefix) :]) is not None
+        for row in table
     )

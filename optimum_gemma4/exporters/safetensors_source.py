@@ -33,7 +33,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of one safetensors file.
 
     Raises:
-        ValueError: the file is missing, cut short, or not safetensors; the message names the file and `--model`.
+        ValueError: the file is missing, cut short, or not safetensors; the message names it.
     """
     try:
         size = file.stat().st_size
@@ -46,11 +46,11 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
         tensors = {name: StoredTensor(file, e["dtype"], tuple(e["shape"])) for name, e in header.items()}
     except FileNotFoundError:
-        raise ValueError(f"{file} is missing; --model must name a complete checkpoint") from None
+        raise ValueError(f"{file} is missing") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
-        raise ValueError(f"{file} is not a readable safetensors file ({error}); check --model") from error
+        raise ValueError(f"{file} is not a readable safetensors file ({error})") from error
     if size != end:
-        raise ValueError(f"{file} is {size} bytes long, its header describes {end}: download it again (--model)")
+        raise ValueError(f"{file} is {size} bytes long, its header describes {end}")
     return tensors
 
 
@@ -68,11 +68,17 @@ class SafetensorsSource:
         self.folder = Path(folder)
         self.tensors: dict[str, StoredTensor] = {}
         for file in self._files():
-            for name, stored in read_header(file).items():
+            for name, stored in self._header(file).items():
                 if name in self.tensors:
                     raise ValueError(f"{name} is in {self.tensors[name].file} and in {file}; check --model")
                 self.tensors[name] = stored
         self._open: dict[Path, safe_open] = {}
+
+    def _header(self, file: Path) -> dict[str, StoredTensor]:
+        try:
+            return read_header(file)
+        except ValueError as error:
+            raise ValueError(f"{error}; download it again, or change --model") from error
 
     def _files(self) -> list[Path]:
         index = self.folder / INDEX_FILE
@@ -92,6 +98,8 @@ class SafetensorsSource:
         try:
             if file not in self._open:
                 self._open[file] = safe_open(file, framework="pt")
+            if not slices:
+                return self._open[file].get_tensor(name)
             return self._open[file].get_slice(name)[slices]
         except (SafetensorError, OSError) as error:
             raise ValueError(f"{file}: {name} cannot be read ({error}); check --model") from error

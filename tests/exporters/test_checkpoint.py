@@ -96,6 +96,47 @@ def test_loading_without_files_gives_what_the_files_hold(tmp_path, source, confi
         assert all(torch.equal(shard[name], written[rank][name]) for name in shard)
 
 
+@pytest.mark.parametrize("tp", [1, 2])
+def test_the_vision_bundle_holds_the_other_tensors_of_the_checkpoint(tmp_path, source, tensors, config, tp):
+    neuron_config = _neuron_config(tp)
+    convert_checkpoint(source, tmp_path, config, neuron_config, "vision")
+    shards = [load_file(tmp_path / "weights" / shard_file_name(rank)) for rank in range(tp)]
+    layer = "vision_tower.encoder.layers.1."
+    for name, axis in (
+        (f"{layer}self_attn.q_proj.linear.weight", 0),
+        (f"{layer}self_attn.o_proj.linear.weight", 1),
+        (f"{layer}mlp.down_proj.linear.weight", 1),
+    ):
+        assert torch.equal(torch.cat([shard[name] for shard in shards], dim=axis), tensors[f"model.{name}"])
+    for shard in shards:
+        assert {f"model.{name}" for name in shard} == set(vision_shapes(small_config()))
+        assert torch.equal(
+            shard["vision_tower.patch_embedder.position_embedding_table"],
+            tensors["model.vision_tower.patch_embedder.position_embedding_table"],
+        )
+    loaded = load_shards(source, config, neuron_config, "vision", range(tp))
+    assert all(torch.equal(ours[name], theirs[name]) for ours, theirs in zip(loaded, shards) for name in theirs)
+
+
+def test_clip_bounds_are_scalars_and_converted(tmp_path):
+    config_dict = small_config()
+    config_dict["vision_config"] |= {"use_clipped_linears": True, "standardize": False}
+    shapes = vision_shapes(config_dict)
+    shapes = {name: shape for name, shape in shapes.items() if ".std_" not in name}
+    linears = [name.removesuffix("linear.weight") for name in shapes if name.endswith("linear.weight")]
+    shapes |= {f"{name}{bound}": () for name in linears for bound in ("input_min", "input_max")}
+    shapes |= {f"{name}{bound}": () for name in linears for bound in ("output_min", "output_max")}
+    tensors = random_tensors(text_shapes(config_dict) | shapes)
+    source = write_checkpoint(tmp_path / "source", config_dict, tensors)
+    config = Gemma4Config.from_dict(config_dict)
+    convert_checkpoint(source, tmp_path, config, _neuron_config(2), "vision")
+    shard = load_file(tmp_path / "weights" / shard_file_name(1))
+    name = "vision_tower.encoder.layers.0.mlp.down_proj.output_max"
+    assert shard[name].shape == () and torch.equal(shard[name], tensors[f"model.{name}"])
+    (loaded,) = load_shards(source, config, _neuron_config(2), "vision", [1])
+    assert torch.equal(loaded[name], shard[name])
+
+
 def test_several_files_and_small_pieces_change_nothing(tmp_path, tensors, source, config, monkeypatch):
     whole = _converted(source, tmp_path / "whole", config, _neuron_config(2))
     monkeypatch.setattr(checkpoint_module, "PIECE_BYTES", 100)

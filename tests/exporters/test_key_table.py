@@ -14,9 +14,12 @@ from optimum_gemma4.exporters.key_table import (
     Target,
     matches,
     text_specs,
+    vision_specs,
 )
 from optimum_gemma4.modeling.geometry import TextGeometry
 from optimum_gemma4.modeling.text.decoder import Gemma4TextModel
+from optimum_gemma4.modeling.vision.model import Gemma4ImageEncoder
+from optimum_gemma4.modeling.vision.spec import VisionSpec
 from optimum_gemma4.simulator.engine.ranks import tensor_parallel
 
 
@@ -82,6 +85,23 @@ def test_every_parameter_of_the_31b_is_mapped_with_the_shape_it_has_on_a_rank(tp
     states = {id(state) for state in model.kv_mgr.past_key_values}
     parameters = {name: tuple(p.shape) for name, p in model.named_parameters() if id(p) not in states}
     assert parameters == {**_rank_shapes(config, tp), "rank_util.rank": (1,)}
+
+
+@pytest.mark.parametrize("tp", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("family", [{}, {"use_clipped_linears": True, "standardize": False}], ids=["31B", "E2B"])
+def test_every_parameter_of_the_vision_encoder_is_mapped_with_the_shape_it_has_on_a_rank(tp, family):
+    config = Gemma4Config.from_dict({**CONFIG_31B, "vision_config": {**CONFIG_31B["vision_config"], **family}})
+    spec = VisionSpec.from_config(config.vision_config, 5376)
+    with tensor_parallel(tp), _StorageOnMeta():
+        model = Gemma4ImageEncoder(spec, torch.bfloat16)
+    targets = [target for row in vision_specs(spec, "model.") for target in row.targets]
+    parameters = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    assert parameters == {target.name: target.rank_shape(tp) for target in targets}
+
+
+def test_the_31b_vision_tensors_have_their_rows():
+    spec = VisionSpec.from_config(Gemma4Config.from_dict(CONFIG_31B).vision_config, 5376)
+    assert {row.source: row.shape for row in vision_specs(spec, "model.")} == vision_shapes(CONFIG_31B)
 
 
 @pytest.mark.parametrize(("tp", "kv_heads"), [(1, (16, 4)), (4, (4, 1)), (8, (2, 1)), (16, (1, 1)), (32, (1, 1))])

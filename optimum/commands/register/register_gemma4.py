@@ -7,10 +7,12 @@ put the simulator there; then the command is offered here exactly when that file
 under `export` would stop `optimum-cli` for every command.
 """
 
-from optimum.utils import logging
+import logging
 
 
 def _commands() -> list:
+    # Said by the process that exports, and not for every other command
+    logging.getLogger("optimum_gemma4.simulator").setLevel(logging.ERROR)
     from optimum.commands.export.base import ExportCommand
 
     from optimum.commands.register import register_export
@@ -25,5 +27,5 @@ try:
     REGISTER_COMMANDS = iter(_commands())
 except (ImportError, RuntimeError, ValueError) as error:
     # The other commands of optimum-cli must go on working
-    logging.get_logger(__name__).warning("optimum_gemma4 adds nothing to optimum-cli: %s", error)
+    logging.getLogger(__name__).warning("optimum_gemma4 adds nothing to optimum-cli: %s", error)
     REGISTER_COMMANDS = []
