@@ -27,8 +27,8 @@ def nki_profile(target: str = "trn2", relaxed=()):
 
     Args:
         target: `trn1`, `inf2` or `trn2`.
-        relaxed: Rules that third-party kernels may break (`traced_bool`, `gpsimd_psum`, `activation_range`,
-            `affine_rewrite`); every use is counted in the report.
+        relaxed: Rules that third-party kernels may break (`traced_bool`, `gpsimd_psum`, `psum_start`,
+            `activation_range`, `affine_rewrite`); every use is counted in the report.
 
     Returns:
         A context manager that yields an `NkiReport`.

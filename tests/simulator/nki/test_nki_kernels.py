@@ -121,6 +121,33 @@ def test_masked_edges_of_a_loop():
     np.testing.assert_allclose(exp(x), np.exp(x), rtol=1e-6)
 
 
+def test_undefined_rows_stay_out_of_a_masked_store():
+    def kernel(x, out):
+        i, j = nl.arange(128)[:, None], nl.arange(16)[None, :]
+        tile = nl.sqrt(nl.load(x[i, j], mask=i < 100))
+        nl.store(out[i, j], tile + 1.0, mask=i < 100)
+
+    x = np.abs(normal(100, 16))
+    np.testing.assert_allclose(run(kernel, x, np.zeros_like(x)), np.sqrt(x) + 1, rtol=1e-6)
+
+
+def test_vectors_load_and_store_one_element_a_partition():
+    def kernel(x, out):
+        for c in nl.affine_range(4):
+            nl.store(out[:, c], nl.load(x[:, c]))
+
+    x = normal(128, 4)
+    np.testing.assert_array_equal(run(kernel, x, np.zeros_like(x)), x)
+
+
+def test_matmul_of_a_transposed_tile_copies_it_out_of_psum():
+    def kernel(x, out):
+        nl.store(out, nl.matmul(nl.load(x), nl.transpose(nl.load(x)), transpose_x=True))
+
+    x = normal(64, 64)
+    np.testing.assert_allclose(run(kernel, x, np.zeros_like(x)), x.T @ x.T, rtol=1e-4, atol=1e-4)
+
+
 def test_indexing_styles_agree():
     def kernel(x, out):
         tile = nl.load(x)

@@ -78,6 +78,12 @@ def uninitialised_read(x):
     nl.exp(nl.ndarray((128, 64), dtype=F32))
 
 
+@refused(errors.UninitializedReadError, "make it with nl.zeros", "S26 arch, PSUM accumulation; rule psum_start")
+def accumulation_without_a_start(x):
+    total = nl.ndarray((128, 128), dtype=F32, buffer=nl.psum)
+    total += in_psum()
+
+
 @refused(errors.UninitializedReadError, "reads 4096 of 8192", "S26 errors err_tensor_output_not_written_to")
 def half_initialised_read(x):
     tile = nl.ndarray((128, 64), dtype=F32)

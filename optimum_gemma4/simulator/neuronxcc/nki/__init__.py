@@ -42,6 +42,16 @@ def baremetal(kernel=None, **kwargs):
     return jit(kernel, mode="baremetal", **kwargs)
 
 
+def benchmark(kernel=None, **kwargs):
+    """Run a kernel on numpy arrays; nothing is timed."""
+    return jit(kernel, mode="benchmark", **kwargs)
+
+
+def profile(func=None, **kwargs):
+    """Run a kernel on numpy arrays; costs are reported by `optimum_gemma4.simulator.nki_report`."""
+    return jit(func, mode="profile", **kwargs)
+
+
 def simulate_kernel(kernel, *args, **kwargs):
     """Run a kernel, or a kernel with a grid, on numpy arrays."""
     if not isinstance(kernel, (Kernel, GridKernel)):
@@ -49,4 +59,15 @@ def simulate_kernel(kernel, *args, **kwargs):
     return kernel(*args, **kwargs)
 
 
-__all__ = ["baremetal", "compiler", "isa", "jit", "language", "simulate_kernel", "trace", "typing"]
+__all__ = [
+    "baremetal",
+    "benchmark",
+    "compiler",
+    "isa",
+    "jit",
+    "language",
+    "profile",
+    "simulate_kernel",
+    "trace",
+    "typing",
+]

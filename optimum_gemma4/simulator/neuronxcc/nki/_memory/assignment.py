@@ -9,7 +9,7 @@ the assignment is a copy on the Vector Engine. `psum[...] += nc_matmul(...)` acc
 import numpy as np
 
 from .._machine import cost, dtypes, hardware
-from .._machine.errors import DtypeError, MemorySpaceError, NkiError, ShapeError
+from .._machine.errors import DtypeError, MemorySpaceError, NkiError, ShapeError, UninitializedReadError
 from .checks import check_place, check_scope, operand, same_partitions
 from .context import current
 from .execute import note_write, record
@@ -93,6 +93,14 @@ def assign(target: Tensor, value) -> None:
     _retarget(position, value, target, accumulate=False)
 
 
+def _group_total(target: Tensor, values: np.ndarray) -> np.ndarray:
+    try:
+        return target.values("accumulation") + values
+    except UninitializedReadError as error:
+        current().relax("psum_start", UninitializedReadError, f"{error}; make it with nl.zeros")
+        return values
+
+
 def accumulate(target: Tensor, value) -> Tensor:
     """`target += value`: on the Tensor Engine if it just computed `value` into PSUM, otherwise on the Vector Engine."""
     if isinstance(value, Tensor) and target.buffer.memory == PSUM and value.shape == target.shape:
@@ -103,8 +111,7 @@ def accumulate(target: Tensor, value) -> Tensor:
                 raise DtypeError(f"PSUM accumulates in float32, not into {target!r}")
             # A zeroed PSUM tile needs no memset here: the first matmul of the group overwrites it.
             target.buffer.lazy_zero = False
-            total = target.values("accumulation") + value.data
-            target.assign(total)
+            target.assign(_group_total(target, value.data))
             _retarget(position, value, target, accumulate=True)
             return target
     if isinstance(value, Tensor):

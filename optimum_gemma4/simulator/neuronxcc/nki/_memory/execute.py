@@ -85,15 +85,16 @@ def note_write(program, tensor, position, depends, accumulate) -> None:
 
 
 def fresh(values, dtype, memory, where=None, name="") -> Tensor:
-    """Make the tile of a result, already rounded to its type; masked-out positions stay unwritten."""
+    """Make the tile of a result, already rounded to its type; masked-out positions are NaN."""
     check_partitions(values.shape[0], f"result of {name}")
     if memory == PSUM:
         check_bank(values.shape, dtype, name)
     if where is None:
         return Tensor.whole(Buffer(values.shape, dtype, memory, 0, name, np.ascontiguousarray(values)))
-    tile = Tensor.whole(Buffer(values.shape, dtype, memory, 0, name))
-    tile.assign(values, where)
-    return tile
+    # What a mask leaves out is undefined, not forbidden: kernels compute on it and mask it again when they store.
+    undefined = np.nan if dtypes.is_float(dtype) else 0
+    kept = np.where(where, values, values.dtype.type(undefined))
+    return Tensor.whole(Buffer(values.shape, dtype, memory, 0, name, kept))
 
 
 def produce(engine, name, cycles, reads, values, dtype, memory=SBUF, where=None, fast_cycles=None, dma=None, extra=()):

@@ -63,10 +63,10 @@ def check_dge(mode, instruction: str) -> None:
 
 def read_tile(source: Tensor, instruction: str, dtype, mask) -> Tensor:
     """Bring an HBM view into a new SBUF tile."""
-    if isinstance(source, Tensor) and len(source.shape) < 2:
-        raise IndexingError(
-            f"{instruction}: insufficient rank of {source!r}; a tile needs a partition and a free axis"
-        )
+    if isinstance(source, Tensor) and len(source.shape) == 1:
+        # A vector fills one element of each partition.
+        written = None if source.written is None else source.written[:, None]
+        source = Tensor(source.buffer, source.data[:, None], written, source.region)
     where = mask_for(mask, source.shape, instruction)
     values = operand(source, instruction, "src", DEVICE, where, compute=False)
     out = source.dtype if dtype is None else dtypes.canonical(dtype)

@@ -43,6 +43,8 @@ def _check_range(op_name, values, where) -> None:
     used = values if where is None else values[where]
     if op_name in ("sqrt", "rsqrt"):
         used = used[used != 0]
+    # Positions that a mask left undefined are NaN.
+    used = used[~np.isnan(used)]
     if used.size and not (used.min() >= limits[0] and used.max() <= limits[1]):
         current().relax(
             "activation_range",

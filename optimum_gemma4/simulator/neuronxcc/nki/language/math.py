@@ -181,7 +181,11 @@ def where(condition, x, y, *, dtype=None, mask=None, **kwargs):
 
 
 def matmul(x, y, *, transpose_x=False, mask=None, **kwargs):
-    """x @ y, or x.T @ y with `transpose_x`; otherwise a transpose on the Tensor Engine is inserted."""
+    """x @ y, or x.T @ y with `transpose_x`; otherwise a transpose on the Tensor Engine is inserted.
+
+    Operands in PSUM are copied to SBUF first; `nisa.nc_matmul` refuses them.
+    """
+    x, y = (movement.tensor_copy(t) if t.buffer.memory == PSUM else t for t in (x, y))
     if not transpose_x:
         x = movement.tensor_copy(on_tensor.nc_transpose(x))
     return on_tensor.nc_matmul(x, y, mask=mask)
