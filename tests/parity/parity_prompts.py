@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Prompts of the end-to-end comparison, for `tools/make_reference.py` and for the tests. The window is 32 tokens."""
+
+COMPILED_LENGTH = 160
+NEW_TOKENS = 64
+LONG_TEXT = (
+    "The capital of France is Paris. What is 2 + 2? 2 + 2 = 4. The capital of Italy is Rome. Write a haiku about the "
+    "sea. The capital of Spain is Madrid. What is 7 - 3? 7 - 3 = 4. The capital of Japan is Tokyo. Who are you? "
+) * 4
+
+
+def chats() -> dict[str, list[dict[str, str]]]:
+    """Conversations by name."""
+    return {
+        "capital": [{"role": "user", "content": "What is the capital of France?"}],
+        "sum": [{"role": "user", "content": "What is 2 + 2?"}],
+        "two turns": [
+            {"role": "user", "content": "What is the capital of Italy?"},
+            {"role": "assistant", "content": "The capital of Italy is Rome."},
+            {"role": "user", "content": "What is 3 + 4?"},
+        ],
+    }
+
+
+def of_length() -> dict[str, tuple[str, int]]:
+    """Plain text and the number of its tokens to keep: shorter than, equal to and beyond the window; one; all but one."""
+    lengths = {"one": 1, "short": 9, "window": 32, "window + 1": 33, "long": 90, "compiled - 1": COMPILED_LENGTH - 1}
+    return {name: (LONG_TEXT, length) for name, length in lengths.items()}
