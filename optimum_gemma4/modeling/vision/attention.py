@@ -52,11 +52,11 @@ def masked_attention(
     Returns:
         [n, N, P, H].
     """
-    is_padding = ~is_valid[:, None, None, :]  # [n, P] -> [n, 1, 1, P]
+    lowest = torch.full_like(is_valid, torch.finfo(torch.float32).min, dtype=torch.float32)
+    bias = torch.where(is_valid, torch.zeros_like(lowest), lowest)[:, None, None, :]  # [n, P] -> [n, 1, 1, P]
     outputs = []
     for block in torch.split(query, QUERY_BLOCK, dim=2):
-        scores = (torch.matmul(block, key.transpose(2, 3)) * scale).float()
-        scores = scores.masked_fill(is_padding, torch.finfo(torch.float32).min)
+        scores = torch.matmul(block * scale, key.transpose(2, 3)).float() + bias
         outputs.append(torch.matmul(torch.softmax(scores, dim=-1).to(query.dtype), value))
     return torch.cat(outputs, dim=2)
 

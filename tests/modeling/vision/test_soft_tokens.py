@@ -52,21 +52,18 @@ def test_images_of_a_batch_do_not_touch_each_other():
 def test_padding_patches_do_not_matter():
     """Neither what is in them nor how many there are."""
     encode = make_encoder("standardized")
-    pixels, positions = inputs(140)
+    pixels, positions = inputs(70, images=slice(3, 5))
     wanted = run(encode, pixels, positions)
     counts = (positions[..., 0] >= 0).sum(1).tolist()
+    rows = [slice(count // 9) for count in counts]
     noisy = pixels.clone()
     for index, count in enumerate(counts):
+        assert count < 630
         noisy[index, count:] = 7.0
-    rows = [slice(count // 9) for count in counts]
     outputs = run(encode, noisy, positions)
     assert all(torch.equal(outputs[i, row], wanted[i, row]) for i, row in enumerate(rows))
-    padding = 70 * 9
-    wider = (
-        torch.cat([pixels, torch.zeros(5, padding, 768)], 1),
-        torch.cat([positions, positions.new_full((5, padding, 2), -1)], 1),
-    )
-    outputs = run(encode, *wider)
+    longer = [torch.cat([part, part.new_full((2, 630, part.shape[2]), -1)], dim=1) for part in (pixels, positions)]
+    outputs = run(encode, *longer)
     assert all(torch.allclose(outputs[i, row], wanted[i, row], atol=1e-5) for i, row in enumerate(rows))
 
 
