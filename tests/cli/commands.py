@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real command line in its own processes, and small checkpoints to export with it: helpers of these tests."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from random_models import write_random_checkpoint
+
+
+TOY_FILES = Path(__file__).parents[1] / "modeling" / "processing"
+OPTIMUM_CLI = Path(sys.executable).with_name("optimum-cli")
+SHAPES = ("--instance_type", "trn2", "--batch_size", "1", "--sequence_length", "64")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def last_line(self) -> str:
+        """Last line of stderr."""
+        return self.err.strip().splitlines()[-1] if self.err.strip() else ""
+
+
+def run(*command: str, **environment: str) -> Finished:
+    """Runs a command to its end."""
+    process = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+    return Finished(process.returncode, process.stdout, process.stderr)
+
+
+def optimum_cli(*arguments: str, **environment: str) -> Finished:
+    """Runs `optimum-cli` as a user does."""
+    return run(str(OPTIMUM_CLI), *arguments, **environment)
+
+
+def run_python(code: str, *arguments: str, **environment: str) -> Finished:
+    """Runs code in a new interpreter."""
+    return run(sys.executable, "-c", code, *arguments, **environment)
+
+
+def write_text_checkpoint(folder: Path, **overrides) -> Path:
+    """A random text model with tokenizer, chat template and generation configuration."""
+    sys.path.insert(0, str(TOY_FILES))
+    try:
+        from toy_checkpoint import write_toy_checkpoint
+    finally:
+        sys.path.remove(str(TOY_FILES))
+    write_toy_checkpoint(folder)
+    return write_random_checkpoint(folder, vocab_size=512, **overrides)
+
+
+def read_json(path: Path) -> dict:
+    """Content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints and one export by the real command, made once for the tests of this folder."""
+
+from pathlib import Path
+
+import pytest
+from commands import SHAPES, Finished, optimum_cli, write_text_checkpoint
+
+
+@pytest.fixture(scope="session")
+def text_checkpoint(tmp_path_factory) -> Path:
+    """See `write_text_checkpoint`; float32."""
+    return write_text_checkpoint(tmp_path_factory.mktemp("text") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def bfloat16_checkpoint(tmp_path_factory) -> Path:
+    """The same in bfloat16."""
+    return write_text_checkpoint(tmp_path_factory.mktemp("text") / "bfloat16", dtype="bfloat16")
+
+
+@pytest.fixture(scope="session")
+def cli_export(text_checkpoint, tmp_path_factory) -> tuple[Finished, Path]:
+    """The text checkpoint, exported once by the real command at tp 2."""
+    output = tmp_path_factory.mktemp("cli") / "new folder" / "out"
+    finished = optimum_cli(
+        "export", "neuron", "--model", str(text_checkpoint), *SHAPES, "--tensor_parallel_size", "2", str(output)
+    )
+    return finished, output
