@@ -56,6 +56,12 @@ def transpose(dst, src):
 
 
 @subkernel
+def transpose_small(dst, src):
+    """dst[f, p] = src[p, f] by Vector, up to 32 x 32; exact for every dtype, and both sides may be SBUF."""
+    dst[...] = nisa.nc_transpose(src, engine=VECTOR)
+
+
+@subkernel
 def identity(dst):
     """The identity matrix, which is a constant in HBM."""
     dst[...] = nl.load(nl.shared_identity_matrix(dst.shape[0], dtype=dst.dtype))

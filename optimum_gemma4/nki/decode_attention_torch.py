@@ -26,7 +26,7 @@ def decode_attention(
     window: int = 0,
     scale: float = 1.0,
     key_parts: int = 1,
-) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+) -> torch.Tensor:
     """Attention of one new token per sequence over its cache.
 
     Args:
@@ -41,8 +41,8 @@ def decode_attention(
         key_parts: Number of equal parts of the slots whose results stay separate (one per core), for `merge_parts`.
 
     Returns:
-        [B, N, H] in q's dtype, zeros where no slot counts; with key_parts > 1, unnormalised values [P, B, N, H] and
-        (peak, sum) [P, B, N, 2], both fp32.
+        [B, N, H] in q's dtype, zeros where no slot counts. With key_parts > 1, [P, B, N, H + 2] in fp32: unnormalised
+        values, the part's largest score and the sum of its weights.
 
     Raises:
         ValueError: On shapes that do not fit together.
@@ -65,29 +65,28 @@ def decode_attention(
     # [B, K, G, T] -> [B, K, G, P, T / P]
     scores = scores.reshape(batch, kv_heads, group, key_parts, slots // key_parts)
     peak = scores.amax(-1, keepdim=True).clamp(min=FLOOR)
-    weights = torch.exp(scores - peak).to(v.dtype).to(compute)
+    weights = torch.exp(scores - peak)
     total = weights.sum(-1, keepdim=True)
+    weights = weights.to(v.dtype).to(compute)
     parts = v.to(compute).reshape(batch, kv_heads, 1, key_parts, slots // key_parts, head_dim)
     values = torch.matmul(weights[..., None, :], parts)[..., 0, :]  # [B, K, G, P, H]
     if key_parts == 1:
         return (values / total.clamp(min=1e-30)).to(q.dtype).reshape(batch, heads, head_dim)
-    values = values.permute(3, 0, 1, 2, 4).reshape(key_parts, batch, heads, head_dim)
-    stats = torch.cat((peak, total), -1).permute(3, 0, 1, 2, 4).reshape(key_parts, batch, heads, 2)
-    return values, stats
+    parts = torch.cat((values, peak, total), -1).permute(3, 0, 1, 2, 4)  # -> [P, B, K, G, H + 2]
+    return parts.reshape(key_parts, batch, heads, head_dim + 2)
 
 
-def merge_parts(values: torch.Tensor, stats: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def merge_parts(parts: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Join the results of cores that each read a part of the slots.
 
     Args:
-        values: [P, B, N, H] fp32, unnormalised.
-        stats: [P, B, N, 2] fp32: the peak score of the part and the sum of its weights.
+        parts: [P, B, N, H + 2] fp32 from `decode_attention` with key_parts = P.
         dtype: Of the result.
 
     Returns:
         [B, N, H].
     """
-    peak, total = stats[..., 0], stats[..., 1]
+    values, peak, total = parts[..., :-2], parts[..., -2], parts[..., -1]
     factor = torch.exp(peak - peak.amax(0))
     total = (factor * total).sum(0).clamp(min=1e-30)
     return ((factor[..., None] * values).sum(0) / total[..., None]).to(dtype)

@@ -15,17 +15,19 @@ SECTION_BLOCKS = 16  # blocks of 128 slots in a section: 2048 slots, 16 KiB a pa
 
 
 class Section(NamedTuple):
-    """`repeat` equal sections in a row, each of `partitions` x `blocks` slots, starting at `start`."""
+    """`partitions` x `blocks` consecutive slots from `start` on."""
 
     start: int
     partitions: int
     blocks: int
-    repeat: int
 
-    @property
-    def slots(self) -> int:
-        """Slots of one section."""
-        return self.partitions * self.blocks
+
+class Step(NamedTuple):
+    """One section of one key head of one sequence, in the order in which the kernel reads them."""
+
+    sequence: int
+    head: int
+    section: int
 
 
 class Columns(NamedTuple):
@@ -36,19 +38,30 @@ class Columns(NamedTuple):
     stride: int
     width: int
 
+    @property
+    def size(self) -> int:
+        """Dims in the step."""
+        return self.count * self.width
+
 
 def sections(slots: int, section_blocks: int = SECTION_BLOCKS) -> tuple[Section, ...]:
     """Cut `slots` consecutive slots into sections, in order."""
-    whole = section_blocks * TILE
-    result = []
-    if slots >= whole:
-        result.append(Section(0, TILE, section_blocks, slots // whole))
-    start = slots // whole * whole
-    if (slots - start) // TILE:
-        result.append(Section(start, TILE, (slots - start) // TILE, 1))
-    if slots % TILE:
-        result.append(Section(slots - slots % TILE, slots % TILE, 1, 1))
+    result, start = [], 0
+    while start < slots:
+        blocks = min(section_blocks, (slots - start) // TILE)
+        result.append(Section(start, TILE, blocks) if blocks else Section(start, slots - start, 1))
+        start += result[-1].partitions * result[-1].blocks
     return tuple(result)
+
+
+def decode_steps(sequences: int, heads: int, num_sections: int) -> tuple[Step, ...]:
+    """Every section of every key head of every sequence."""
+    return tuple(
+        Step(sequence, head, section)
+        for sequence in range(sequences)
+        for head in range(heads)
+        for section in range(num_sections)
+    )
 
 
 def unrotated_columns(head_dim: int, rotated: int) -> tuple[Columns, ...]:
