@@ -80,7 +80,7 @@ class Gemma4TextModel(nn.Module):
         self.neuron_config = neuron_config
         self.embed_tokens = sharded_embedding(geometry.vocab_size, geometry.hidden_size, dtype)
         # Rounded to the weight's dtype before use: `Gemma4TextScaledWordEmbedding.forward`. 73.5 for the 31B in bf16.
-        self.embed_scale = torch.tensor(geometry.hidden_size**0.5).to(dtype).item()
+        self.embed_scale = torch.tensor(geometry.hidden_size**0.5, device="cpu").to(dtype).item()
         self.layers = nn.ModuleList(
             Gemma4TextDecoderLayer(spec, geometry, tp_degree, dtype) for spec in geometry.layers
         )
