@@ -121,6 +121,8 @@ def _one_line(error: Exception) -> str:
 
 def _log_to_stderr() -> None:
     logger = logging.getLogger("optimum_gemma4")
+    if logger.handlers:
+        return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(handler)

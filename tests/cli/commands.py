@@ -30,20 +30,23 @@ class Finished:
         return self.err.strip().splitlines()[-1] if self.err.strip() else ""
 
 
-def run(*command: str, **environment: str) -> Finished:
-    """Runs a command to its end."""
-    process = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+def run(*command: object, cwd: Path, **environment: str) -> Finished:
+    """Runs a command to its end, from a folder that is not the repository's and with the default backend policy."""
+    inherited = {name: value for name, value in os.environ.items() if name != "OPTIMUM_GEMMA4_BACKEND"}
+    process = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, cwd=cwd, env={**inherited, **environment}
+    )
     return Finished(process.returncode, process.stdout, process.stderr)
 
 
-def optimum_cli(*arguments: str, **environment: str) -> Finished:
+def optimum_cli(*arguments: object, cwd: Path, **environment: str) -> Finished:
     """Runs `optimum-cli` as a user does."""
-    return run(str(OPTIMUM_CLI), *arguments, **environment)
+    return run(OPTIMUM_CLI, *arguments, cwd=cwd, **environment)
 
 
-def run_python(code: str, *arguments: str, **environment: str) -> Finished:
+def run_python(code: str, *arguments: object, cwd: Path, **environment: str) -> Finished:
     """Runs code in a new interpreter."""
-    return run(sys.executable, "-c", code, *arguments, **environment)
+    return run(sys.executable, "-c", code, *arguments, cwd=cwd, **environment)
 
 
 def write_text_checkpoint(folder: Path, **overrides) -> Path:

@@ -4,7 +4,7 @@
 from pathlib import Path
 
 import pytest
-from commands import SHAPES, Finished, optimum_cli, write_text_checkpoint
+from commands import Finished, optimum_cli, write_text_checkpoint
 
 
 @pytest.fixture(scope="session")
@@ -20,10 +20,11 @@ def bfloat16_checkpoint(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cli_export(text_checkpoint, tmp_path_factory) -> tuple[Finished, Path]:
-    """The text checkpoint, exported once by the real command at tp 2."""
-    output = tmp_path_factory.mktemp("cli") / "new folder" / "out"
-    finished = optimum_cli(
-        "export", "neuron", "--model", str(text_checkpoint), *SHAPES, "--tensor_parallel_size", "2", str(output)
-    )
-    return finished, output
+def cli_export(tiny_checkpoint, tmp_path_factory) -> tuple[Finished, Path]:
+    """The trained checkpoint, exported once by the real command at tp 2; the command's end and the artifact."""
+    folder = tmp_path_factory.mktemp("cli")
+    output = folder / "a new folder" / "with spaces"
+    shapes = ("--instance_type", "trn2", "--batch_size", 1, "--sequence_length", 96, "--tensor_parallel_size", 2)
+    return optimum_cli(
+        "export", "neuron", "--model", tiny_checkpoint, "--task", "text-generation", *shapes, output, cwd=folder
+    ), output

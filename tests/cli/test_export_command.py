@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real command line, in processes of their own: export, load in another process, answer; and what it refuses."""
+"""`optimum-cli export neuron` in processes of its own: export, load in another process, answer; and how it fails.
 
-import json
-import os
+What needs no process of its own (every option, every refusal) is in test_main.py.
+"""
+
+import re
+import signal
 import subprocess
 import sys
-from pathlib import Path
+import time
 
-import pytest
-from random_models import write_random_checkpoint
+import torch
+from commands import SHAPES, optimum_cli, read_json, run_python
+
+from optimum_gemma4 import NeuronModelForCausalLM
 
 
-CLI = Path(sys.executable).parent / "optimum-cli"
-LENGTH = 96
 ASK = """
 import sys
 from transformers import AutoTokenizer
@@ -26,99 +29,74 @@ sys.stdout.write(tokenizer.decode(tokens[0, inputs["input_ids"].shape[1]:], skip
 """
 
 
-def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    """`arguments` in a fresh process, from a folder that is not the repository's."""
-    environment = {name: value for name, value in os.environ.items() if name != "OPTIMUM_GEMMA4_BACKEND"}
-    return subprocess.run(
-        [str(argument) for argument in arguments], capture_output=True, text=True, cwd=cwd, env=environment
+def test_the_export_says_what_it_does_and_writes_a_whole_artifact(cli_export, tiny_checkpoint):
+    finished, output = cli_export
+    assert finished.status == 0, finished.err
+    assert finished.err.count("Simulating the Neuron SDK") == 1
+    assert "Memory per NeuronCore (trn2, 24 GiB, 2 cores): weights" in finished.err
+    assert {path.name for path in output.iterdir()} == {
+        "checkpoint",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.pt",
+        "neuron_config.json",
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    recorded = read_json(output / "neuron_config.json")
+    assert recorded["backend"] == "simulator" and recorded["tp_degree"] == 2 and recorded["torch_dtype"] == "bfloat16"
+    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
+        assert (output / name).read_bytes() == (tiny_checkpoint / name).read_bytes()
+
+
+def test_a_new_process_answers_from_the_artifact_alone(cli_export, tmp_path):
+    finished = run_python(ASK, cli_export[1], "What is the capital of France?", cwd=tmp_path)
+    assert finished.out == "The capital of France is Paris.", finished.err
+
+
+def test_a_failed_export_ends_with_its_status_and_one_line(text_checkpoint, tmp_path):
+    """The child's exit status is the command's, without a CalledProcessError of the parent."""
+    wrong = ("--tensor_parallel_size", 3)
+    finished = optimum_cli(
+        "export", "neuron", "--model", text_checkpoint, *SHAPES, *wrong, tmp_path / "out", cwd=tmp_path
     )
+    assert finished.status == 1
+    assert re.search(r"error: --tensor_parallel_size 3 .*use one of \[1, 2, 4\]", finished.last_line), finished.err
+    assert "Traceback" not in finished.err and list(tmp_path.iterdir()) == []
 
 
-def export(model: object, out: Path, *options: str, tp: int = 1) -> subprocess.CompletedProcess:
-    """`optimum-cli export neuron`, with the options that are always needed off a device."""
-    shapes = ("--batch_size", 1, "--sequence_length", LENGTH, "--tensor_parallel_size", tp)
-    return run(
-        CLI, "export", "neuron", "--model", model, "--instance_type", "trn2", *shapes, *options, out, cwd=out.parent
-    )
+def test_an_export_that_is_terminated_leaves_nothing(text_checkpoint, tmp_path):
+    command = [sys.executable, "-m", "optimum_gemma4.exporters", "--model", str(text_checkpoint), *SHAPES]
+    process = subprocess.Popen([*command, str(tmp_path / "out")], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.iterdir()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert [path.name.startswith(".out.") for path in tmp_path.iterdir()] == [True]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_export_then_load_in_a_new_process(tiny_checkpoint, tmp_path):
-    out = tmp_path / "artifact with spaces"
-    done = export(tiny_checkpoint, out, "--task", "text-generation", tp=2)
-    assert done.returncode == 0, done.stderr
-    assert "Memory per NeuronCore" in done.stderr and "Traceback" not in done.stderr
-    answer = run(sys.executable, "-c", ASK, out, "What is the capital of France?", cwd=tmp_path)
-    assert answer.stdout == "The capital of France is Paris.", answer.stderr
-    neuron_config = json.loads((out / "neuron_config.json").read_text())
-    assert neuron_config["tp_degree"] == 2 and neuron_config["torch_dtype"] == "bfloat16"
-    assert neuron_config["backend"] == "simulator"
-
-
-def test_a_dtype_that_is_asked_for(tmp_path):
-    checkpoint = write_random_checkpoint(tmp_path / "checkpoint")
-    done = export(checkpoint, tmp_path / "out", "--torch_dtype", "bfloat16")
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "out" / "neuron_config.json").read_text())["torch_dtype"] == "bfloat16"
-
-
-def test_help_shows_the_options_of_both(tmp_path):
-    done = run(CLI, "export", "neuron", "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    for flag in ("--prefill_buckets", "--no_on_device_sampling", "--tensor_parallel_size", "--auto_cast"):
-        assert flag in done.stdout
-
-
-def _refused(done: subprocess.CompletedProcess, out: Path, *words: str) -> None:
-    assert done.returncode not in (0, None)
-    last = done.stderr.strip().splitlines()[-1]
-    assert "Traceback" not in done.stderr, done.stderr
-    for word in words:
-        assert word in last, done.stderr
-    assert not out.exists() and not list(out.parent.glob(f".{out.name}*"))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_random_checkpoint(tmp_path_factory.mktemp("cli") / "checkpoint")
-
-
-def test_tensor_parallel_size_that_does_not_divide(checkpoint, tmp_path):
-    _refused(export(checkpoint, tmp_path / "out", tp=3), tmp_path / "out", "--tensor_parallel_size", "3")
-
-
-def test_folder_that_does_not_exist(tmp_path):
-    _refused(export("./nowhere/at/all", tmp_path / "out"), tmp_path / "out", "--model", "nowhere")
-
-
-def test_dtype_that_does_not_exist(checkpoint, tmp_path):
-    _refused(export(checkpoint, tmp_path / "out", "--torch_dtype", "float7"), tmp_path / "out", "float7")
-
-
-def test_truncated_weights(tmp_path):
-    checkpoint = write_random_checkpoint(tmp_path / "checkpoint")
-    weights = checkpoint / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
-    _refused(export(checkpoint, tmp_path / "out"), tmp_path / "out", "model.safetensors")
-
-
-def test_output_that_is_a_file(checkpoint, tmp_path):
-    out = tmp_path / "out"
-    out.write_text("mine")
-    done = export(checkpoint, out)
-    assert done.returncode != 0 and "Traceback" not in done.stderr
-    assert str(out) in done.stderr.strip().splitlines()[-1]
-    assert out.read_text() == "mine"
-
-
-def test_another_architecture_is_exported_by_optimum_neuron_as_before(tmp_path):
+def test_another_architecture_is_exported_by_optimum_neuron_as_before(tmp_path, monkeypatch):
+    """A llama through the same command: optimum-neuron's own class, and transformers' own tokens."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", "trn2")
     config = LlamaConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=512, max_position_embeddings=128,
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=512, max_position_embeddings=128, eos_token_id=None,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
-    done = export(tmp_path / "llama", tmp_path / "out", "--task", "text-generation")
-    assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == "llama"
-    assert (tmp_path / "out" / "model.pt").is_file()
+    torch.manual_seed(0)
+    reference = LlamaForCausalLM(config).eval()
+    reference.save_pretrained(tmp_path / "llama")
+    arguments = ("--model", tmp_path / "llama", "--task", "text-generation", *SHAPES, "--tensor_parallel_size", 2)
+    finished = optimum_cli("export", "neuron", *arguments, tmp_path / "out", cwd=tmp_path)
+    assert finished.status == 0, finished.err
+    model = NeuronModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert type(model).__module__.startswith("optimum.neuron.")
+    prompt = torch.tensor([[5, 17, 300, 42, 9]])
+    expected = reference.generate(prompt, max_new_tokens=16, do_sample=False, pad_token_id=0)
+    assert torch.equal(model.generate(prompt, max_new_tokens=16, do_sample=False, pad_token_id=0), expected)

@@ -55,7 +55,6 @@ def _with_config(checkpoint, folder, **changes):
     ids=["defaults", "everything else", "max_context_length", "batch"],
 )
 def test_options_reach_the_artifact(bfloat16_checkpoint, tmp_path, arguments, recorded):
-    arguments = ("--max_context_length", "32", *arguments) if "32,16" in arguments else arguments
     assert _export(bfloat16_checkpoint, tmp_path / "out", *arguments) == 0
     written = read_json(tmp_path / "out" / "neuron_config.json")
     assert {name: written[name] for name in recorded} == recorded
@@ -69,7 +68,10 @@ def test_options_reach_the_artifact(bfloat16_checkpoint, tmp_path, arguments, re
         (("--batch_size", "0"), "batch_size is 0"),
         (("--sequence_length", "1"), "sequence_length is 1"),
         (("--max_context_length", "65"), "max_context_length is 65"),
-        (("--prefill_buckets", "16,32"), r"prefill_buckets is \[16, 32\].* max_context_length \(64\)"),
+        (
+            ("--prefill_buckets", "16,32", "--max_context_length", "48"),
+            r"prefill_buckets is \[16, 32\].* max_context_length \(48\)",
+        ),
         (("--task", "fill-mask"), "--task fill-mask: .* is exported for text-generation"),
         (("--task", "nonsense"), "--task nonsense: .* is exported for text-generation"),
         (("--task", "image-text-to-text"), "--task image-text-to-text: .* is exported for text-generation"),
