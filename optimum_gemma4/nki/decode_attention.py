@@ -86,16 +86,19 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
 
     ones = nl.ndarray((TILE, TILE), dtype=nl.float32, buffer=nl.sbuf)
     ones[...] = 1.0
+    no_bias = nl.zeros((TILE, 1), dtype=nl.float32, buffer=nl.sbuf)
     # Tiles of three sections and of two sequences: the next one is loaded and scored while this one is multiplied.
-    keys = nl.ndarray((TILE, SLOTS, blocks, k.shape[3]), dtype=k.dtype, buffer=nl.sbuf)
-    values = nl.ndarray((TILE, SLOTS, blocks, head_dim), dtype=v.dtype, buffer=nl.sbuf)
+    keys = nl.ndarray((TILE, SLOTS, blocks * k.shape[3]), dtype=k.dtype, buffer=nl.sbuf)
+    values = nl.ndarray((TILE, SLOTS, blocks * head_dim), dtype=v.dtype, buffer=nl.sbuf)
     weights = nl.ndarray((TILE, SLOTS, blocks, group), dtype=v.dtype, buffer=nl.sbuf)
     queries = nl.ndarray((TILE, 2, steps, heads), dtype=q.dtype, buffer=nl.sbuf)
-    bias = nl.ndarray((TILE, 2, len(cuts), blocks), dtype=nl.float32, buffer=nl.sbuf)
+    bias = nl.ndarray((TILE, 2, len(cuts), 1, blocks), dtype=nl.float32, buffer=nl.sbuf)
     # Of one sequence and key head, for every section: negated peak, sum of each partition, output.
     negatives = nl.ndarray((TILE, 2, group, len(cuts)), dtype=nl.float32, buffer=nl.sbuf)
     sums = nl.zeros((TILE, 2, group, len(cuts)), dtype=nl.float32, buffer=nl.sbuf)
     outputs = nl.ndarray((TILE, 2, head_dim // TILE, group, len(cuts)), dtype=nl.float32, buffer=nl.sbuf)
+    k_flat = k.reshape((batch, kv_heads, slots * k.shape[3]))
+    v_flat = v.reshape((batch, kv_heads, slots * head_dim))
     for i in nl.static_range(len(order) + 1):
         # Section i is scored before section i - 1 is multiplied by V: the PE has work during either softmax.
         if i < len(order):
@@ -106,20 +109,21 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
                 load_queries(queries[:, parity], q, q_rot, sequence, columns)
             if step.head == 0:
                 load_bias(
-                    bias[held, parity, step.section, nl.ds(0, cut.blocks)],
+                    bias[held, parity, step.section, :, nl.ds(0, cut.blocks)],
                     age,
                     sequence,
                     first_slot + cut.start,
                     window,
                 )
             start, head = first_slot + cut.start, first_key + step.head
-            load_blocks(keys[held, slot, nl.ds(0, cut.blocks), :], k, sequence, head, start)
-            load_blocks(values[held, slot, nl.ds(0, cut.blocks), :], v, sequence, head, start)
+            key_columns = nl.ds(0, cut.blocks * k.shape[3])
+            load_blocks(keys[held, slot, key_columns], k_flat, sequence, head, start, cut.blocks)
+            load_blocks(values[held, slot, nl.ds(0, cut.blocks * head_dim)], v_flat, sequence, head, start, cut.blocks)
             scores = nl.ndarray((cut.partitions, group, cut.blocks), dtype=nl.float32, buffer=nl.sbuf)
             score_section(
-                scores, queries[:, parity], head * group, keys[held, slot, nl.ds(0, cut.blocks), :],
-                values[held, slot, nl.ds(0, cut.blocks), :], columns, rotated,
-                bias[held, parity, step.section, nl.ds(0, cut.blocks)],
+                scores, queries[:, parity], head * group, keys[held, slot, key_columns],
+                values[held, slot, nl.ds(0, cut.blocks * head_dim)], columns, rotated,
+                bias[held, parity, step.section, :, nl.ds(0, cut.blocks)],
             )  # fmt: skip
             of_head = (step.sequence * (kv_heads // by_key) + step.head) % 2
             weigh_section(
@@ -133,18 +137,20 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
             of_head = (step.sequence * (kv_heads // by_key) + step.head) % 2
             multiply_section(
                 outputs[:, of_head, :, :, step.section], weights[held, slot, nl.ds(0, cut.blocks), :],
-                values[held, slot, nl.ds(0, cut.blocks), :],
+                values[held, slot, nl.ds(0, cut.blocks * head_dim)],
             )  # fmt: skip
             if step.section == len(cuts) - 1:
                 rows = nl.ds((first_key + step.head) * group, group)
                 index = (first_sequence + step.sequence, rows)
                 total = nl.ndarray((TILE, group), dtype=nl.float32, buffer=nl.sbuf)
-                peak = nl.ndarray((TILE, group), dtype=nl.float32, buffer=nl.sbuf)
+                peak = nl.ndarray((TILE, group, 1), dtype=nl.float32, buffer=nl.sbuf)
                 output = nl.ndarray((TILE, head_dim // TILE, group), dtype=nl.float32, buffer=nl.sbuf)
-                join_sections(total, output, peak, negatives[:, of_head], sums[:, of_head], outputs[:, of_head], ones)
+                join_sections(
+                    total, output, peak, negatives[:, of_head], sums[:, of_head], outputs[:, of_head], ones, no_bias
+                )
                 if key_parts == 1:
                     store_output(out, index, output, total)
                 else:
                     store_output(out, (part, *index), output, None)
-                    store_stats(out, (part, *index), head_dim, peak, total)
+                    store_stats(out, (part, *index), head_dim, peak[:, :, 0], total)
     return out

@@ -13,35 +13,35 @@ from .schedule import TILE
 
 
 @compat.subkernel
-def join_sections(total, output, peak, negatives, sums, outputs, ones):
+def join_sections(total, output, peak, negatives, sums, outputs, ones, no_bias):
     """total, output and peak of all sections together.
 
     Args:
         total: [128, G] fp32, written in all partitions: sum of the weights over all slots.
         output: [128, H / 128, G] fp32, written: unnormalised.
-        peak: [128, G] fp32, written: negated largest score.
+        peak: [128, G, 1] fp32, written: negated largest score.
         negatives: [128, G, sections] fp32: negated peaks, the same in all partitions.
         sums: [128, G, sections] fp32: sums of each partition.
         outputs: [128, H / 128, G, sections] fp32.
         ones: [128, 128] fp32.
+        no_bias: [128, 1] fp32 zeros.
     """
     group, count = negatives.shape[1], negatives.shape[2]
-    compat.reduce_free(peak, negatives, np.minimum, axis=(2,))
-    factors = nl.ndarray((TILE, group, count), dtype=nl.float32, buffer=nl.sbuf)
-    # exp(peak of the section - largest peak) = exp(-negative + smallest negative)
-    for g in nl.static_range(group):
-        compat.exponential(factors[:, g, :], negatives[:, g, :], peak[:, nl.ds(g, 1)], -1.0)
+    compat.reduce_free(peak[:, :, 0], negatives, np.minimum, axis=(2,))
+    # exp(peak of the section - largest peak) = exp(smallest negative - negative)
+    factors = nl.ndarray((TILE, 1, group, count), dtype=nl.float32, buffer=nl.sbuf)
+    compat.elementwise(factors[:, 0], peak.broadcast_to((TILE, group, count)), negatives, np.subtract)
+    compat.exponential(factors, factors, no_bias, 1.0)
     weighted = nl.ndarray((TILE, group, count), dtype=nl.float32, buffer=nl.sbuf)
-    compat.elementwise(weighted, sums, factors, np.multiply)
+    compat.elementwise(weighted, sums, factors[:, 0], np.multiply)
     partial = nl.ndarray((TILE, group), dtype=nl.float32, buffer=nl.sbuf)
     compat.reduce_free(partial, weighted, np.add, axis=(2,))
     psum = nl.zeros((TILE, group), dtype=nl.float32, buffer=nl.psum)
     psum[...] += nisa.nc_matmul(ones, partial)
     compat.with_scalars(total, psum, np.maximum, 1e-30)
-    for step in nl.affine_range(output.shape[1]):
-        scaled = nl.ndarray((TILE, group, count), dtype=nl.float32, buffer=nl.sbuf)
-        compat.elementwise(scaled, outputs[:, step], factors, np.multiply)
-        compat.reduce_free(output[:, step, :], scaled, np.add, axis=(2,))
+    scaled = nl.ndarray(outputs.shape, dtype=nl.float32, buffer=nl.sbuf)
+    compat.elementwise(scaled, outputs, factors.broadcast_to(outputs.shape), np.multiply)
+    compat.reduce_free(output, scaled, np.add, axis=(3,))
 
 
 @compat.subkernel
@@ -59,10 +59,9 @@ def store_output(out, index, output, total):
     if total is None:
         compat.copy(result, output, compat.VECTOR)
     else:
-        inverse = nl.ndarray((TILE, group), dtype=nl.float32, buffer=nl.sbuf)
-        compat.reciprocal(inverse, total)
-        for step in nl.affine_range(steps):
-            compat.elementwise(result[:, step, :], output[:, step, :], inverse, np.multiply)
+        inverse = nl.ndarray((TILE, 1, group), dtype=nl.float32, buffer=nl.sbuf)
+        compat.reciprocal(inverse[:, 0], total)
+        compat.elementwise(result, output, inverse.broadcast_to(output.shape), np.multiply)
     psum = nl.ndarray((group, steps * TILE), dtype=nl.float32, buffer=nl.psum)
     for step in nl.affine_range(steps):
         compat.transpose(psum[:, nl.ds(step * TILE, TILE)], result[:, step, :])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 TILE = 128
-SECTION_BLOCKS = 16  # blocks of 128 slots in a section: 2048 slots, 16 KiB a partition of V at head dim 512
+SECTION_BLOCKS = 8  # blocks of 128 slots in a section: 1024 slots, 8 KiB a partition of V at head dim 512
 
 
 class Section(NamedTuple):

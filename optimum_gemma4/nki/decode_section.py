@@ -20,28 +20,28 @@ LOAD_BLOCKS = 4  # blocks of one DMA: 4 KiB a partition at head dim 512, so that
 
 
 @compat.subkernel
-def load_blocks(into, cache, sequence, head, start):
-    """into[p, j] = cache[sequence, head, start + p x blocks + j, :], contiguous in HBM for each partition."""
-    partitions, blocks = into.shape[0], into.shape[1]
-    i_p, i_d = nl.arange(partitions)[:, None, None], nl.arange(into.shape[2])[None, None, :]
+def load_blocks(into, cache, sequence, head, start, blocks):
+    """into[p, :] = slots start + p x blocks ... of a cache flattened to [B, K, T x dims]: one run a partition."""
+    partitions, dims = into.shape[0], into.shape[1] // blocks
+    i_p = nl.arange(partitions)[:, None]
     for j in nl.static_range(0, blocks, LOAD_BLOCKS):
-        size = min(LOAD_BLOCKS, blocks - j)
-        i_j = nl.arange(size)[None, :, None]
-        compat.load(into[:, nl.ds(j, size), :], cache[sequence, head, start + i_p * blocks + j + i_j, i_d])
+        size = min(LOAD_BLOCKS, blocks - j) * dims
+        i_f = nl.arange(size)[None, :]
+        compat.load(into[:, nl.ds(j * dims, size)], cache[sequence, head, (start + i_p * blocks + j) * dims + i_f])
 
 
 @compat.subkernel
 def load_bias(bias, age, sequence, start, window):
-    """bias[p, j] = 0 where the slot is seen (0 <= age, and age < window if there is one), else the fill."""
-    partitions, blocks = bias.shape
+    """bias[p, 0, j] = 0 where the slot is seen (0 <= age, and age < window if there is one), else the fill."""
+    partitions, _, blocks = bias.shape
     i_p, i_j = nl.arange(partitions)[:, None], nl.arange(blocks)[None, :]
     loaded = nl.ndarray((partitions, blocks), dtype=age.dtype, buffer=nl.sbuf)
     compat.load(loaded, age[sequence, start + i_p * blocks + i_j])
-    compat.with_scalars(bias, loaded, np.less, 0.0, np.multiply, FILL)
+    compat.with_scalars(bias[:, 0, :], loaded, np.less, 0.0, np.multiply, FILL)
     if window > 0:
         old = nl.ndarray((partitions, blocks), dtype=nl.float32, buffer=nl.sbuf)
         compat.with_scalars(old, loaded, np.greater_equal, float(window), np.multiply, FILL)
-        compat.elementwise(bias, bias, old, np.add)
+        compat.elementwise(bias[:, 0, :], bias[:, 0, :], old, np.add)
 
 
 @compat.subkernel
@@ -59,13 +59,13 @@ def load_queries(queries, q, q_rot, sequence, columns):
         _transpose_to(queries[nl.ds(0, q_rot.shape[2]), len(columns), :], rotated)
 
 
-def picked(tile, dims):
-    """The head dims of one contraction step out of [partitions, H]: one run, or several at a stride."""
+def picked(tile, dims, first=0):
+    """The head dims of one contraction step out of rows that start at column `first`: one run, or several."""
     if dims.count == 1:
-        return tile[:, nl.ds(dims.start, dims.width)]
+        return tile[:, nl.ds(first + dims.start, dims.width)]
     i_p, i_c = nl.arange(tile.shape[0])[:, None, None], nl.arange(dims.count)[None, :, None]
     i_w = nl.arange(dims.width)[None, None, :]
-    return tile[i_p, dims.start + i_c * dims.stride + i_w]
+    return tile[i_p, first + dims.start + i_c * dims.stride + i_w]
 
 
 @compat.subkernel
@@ -83,14 +83,15 @@ def score_section(scores, queries, head, keys, values, columns, rotated, bias):
         scores: [partitions, G, blocks] fp32 SBUF, written.
         queries: [128, steps, N] from `load_queries`.
         head: First of the G query heads.
-        keys: [partitions, blocks, H or R] K, or its rotated dims.
-        values: [partitions, blocks, H] V; the source of the other dims in the K = V form.
+        keys: [partitions, blocks x H or R] K, or its rotated dims.
+        values: [partitions, blocks x H] V; the source of the other dims in the K = V form.
         columns: Contraction steps of K (plain form) or of V (K = V form).
         rotated: R in the K = V form, else 0.
-        bias: [partitions, blocks] from `load_bias`.
+        bias: [partitions, 1, blocks] from `load_bias`.
     """
     partitions, group, blocks = scores.shape
     source = values if rotated > 0 else keys
+    dims = source.shape[1] // blocks
     steps = len(columns) + (1 if rotated > 0 else 0)
     whole = all_full(columns, rotated)
     psum = nl.zeros((partitions, group, blocks), dtype=nl.float32, buffer=nl.psum)
@@ -98,14 +99,14 @@ def score_section(scores, queries, head, keys, values, columns, rotated, bias):
         # The four steps of a block share a PSUM bank and leave it in one copy.
         bank = nl.ndarray((TILE, steps, partitions), dtype=nl.float32, buffer=nl.psum)
         turned = nl.ndarray((TILE, steps, partitions), dtype=keys.dtype, buffer=nl.sbuf)
-        engine = compat.SCALAR if j % 2 else compat.VECTOR
+        engine = compat.SCALAR if j % 3 else compat.VECTOR
         for step in nl.static_range(steps):
             if step < len(columns):
                 size = columns[step].size
-                compat.transpose(bank[nl.ds(0, size), step, :], picked(source[:, j, :], columns[step]))
+                compat.transpose(bank[nl.ds(0, size), step, :], picked(source, columns[step], j * dims))
             else:
                 size = rotated
-                compat.transpose(bank[nl.ds(0, size), step, :], keys[:, j, :])
+                compat.transpose(bank[nl.ds(0, size), step, :], keys[:, nl.ds(j * rotated, rotated)])
             if not whole:
                 compat.copy(turned[nl.ds(0, size), step, :], bank[nl.ds(0, size), step, :], engine)
         if whole:
@@ -115,8 +116,7 @@ def score_section(scores, queries, head, keys, values, columns, rotated, bias):
             psum[:, :, j] += nisa.nc_matmul(
                 turned[nl.ds(0, size), step, :], queries[nl.ds(0, size), step, nl.ds(head, group)]
             )
-    for g in nl.affine_range(group):
-        compat.elementwise(scores[:, g, :], psum[:, g, :], bias, np.add)
+    compat.elementwise(scores, psum, bias.broadcast_to((partitions, group, blocks)), np.add)
 
 
 def all_full(columns, rotated: int) -> bool:
@@ -160,9 +160,9 @@ def weigh_section(weights, negative, sums, scores, scale):
 def multiply_section(output, weights, values):
     """output[d, step, g] = sum over the slots of a section of V[slot, step x 128 + d] x weight; fp32 SBUF."""
     partitions, blocks, group = weights.shape
-    steps = output.shape[1]
+    steps, dims = output.shape[1], values.shape[1] // blocks
     psum = nl.zeros((TILE, steps, group), dtype=nl.float32, buffer=nl.psum)
     for step in nl.static_range(steps):
         for j in nl.affine_range(blocks):
-            psum[:, step, :] += nisa.nc_matmul(values[:, j, nl.ds(step * TILE, TILE)], weights[:, j, :])
+            psum[:, step, :] += nisa.nc_matmul(values[:, nl.ds(j * dims + step * TILE, TILE)], weights[:, j, :])
     compat.copy(output, psum, compat.VECTOR)
