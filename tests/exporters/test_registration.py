@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `import optimum_gemma4` makes known, and what it leaves alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkpoints import small_config
+from optimum.exporters.tasks import TasksManager
+from optimum.neuron.models.auto_model import get_neuron_model_class
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PretrainedConfig
+
+import optimum_gemma4
+from optimum_gemma4.exporters.registration import register
+from optimum_gemma4.exporters.tasks import gemma4_task, infer_task
+
+
+MODEL_TYPES = ("gemma4", "gemma4_text")
+
+
+@pytest.mark.parametrize("model_type", [*MODEL_TYPES, "gemma4_vision"])
+def test_auto_config_knows_the_model_type(model_type):
+    config = AutoConfig.for_model(model_type)
+    assert config.model_type == model_type and type(config).__module__ == "optimum_gemma4.modeling.configuration"
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_optimum_neuron_finds_the_model_class(model_type):
+    model_class = get_neuron_model_class(model_type, task="text-generation", mode="inference")
+    assert model_class.__name__ == "Gemma4NeuronModelForCausalLM"
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+def test_the_tasks_manager_knows_the_export_configuration(model_type):
+    tasks = TasksManager.get_supported_tasks_for_model_type(model_type, "neuron", library_name="transformers")
+    assert "text-generation" in tasks
+    constructor = TasksManager.get_exporter_config_constructor(
+        exporter="neuron", model_type=model_type, task="text-generation", library_name="transformers"
+    )
+    assert constructor.func.get_input_args_for_task("text-generation") == (
+        "batch_size",
+        "sequence_length",
+        "tensor_parallel_size",
+    )
+
+
+def test_other_models_keep_their_tasks():
+    import optimum.exporters.neuron.model_configs  # noqa: F401  (registers optimum-neuron's own)
+
+    tasks = TasksManager.get_supported_tasks_for_model_type("bert", "neuron", library_name="transformers")
+    assert "fill-mask" in tasks
+
+
+def test_registering_again_changes_nothing():
+    before = get_neuron_model_class("gemma4", task="text-generation", mode="inference")
+    register()
+    assert get_neuron_model_class("gemma4", task="text-generation", mode="inference") is before
+
+
+def test_a_failed_registration_may_be_tried_again():
+    """A registration that stopped half way must not look like one that is done."""
+    code = (
+        "import os, importlib\n"
+        "os.environ['OPTIMUM_GEMMA4_BACKEND'] = 'neuron'\n"
+        "try:\n    import optimum_gemma4\nexcept RuntimeError:\n    pass\n"
+        "os.environ['OPTIMUM_GEMMA4_BACKEND'] = 'simulator'\n"
+        "import optimum_gemma4\n"
+        "from transformers import AutoConfig\n"
+        "print(AutoConfig.for_model('gemma4').model_type)\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.stdout.strip() == "gemma4", finished.stderr
+
+
+def test_a_transformers_that_knows_gemma4_keeps_its_own_class():
+    code = (
+        "from transformers import AutoConfig, PretrainedConfig\n"
+        "class Theirs(PretrainedConfig):\n    model_type = 'gemma4'\n"
+        "AutoConfig.register('gemma4', Theirs)\n"
+        "import optimum_gemma4\n"
+        "print(type(AutoConfig.for_model('gemma4')).__name__, type(AutoConfig.for_model('gemma4_text')).__name__)\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert finished.stdout.split() == ["Theirs", "Gemma4TextConfig"], finished.stderr
+
+
+def test_every_public_name_can_be_imported():
+    assert optimum_gemma4.__version__ == "0.1.0"
+    for name in optimum_gemma4.__all__:
+        assert getattr(optimum_gemma4, name) is not None
+        assert name in dir(optimum_gemma4)
+    with pytest.raises(AttributeError, match="no attribute 'Gemma5'"):
+        optimum_gemma4.Gemma5
+
+
+def test_tokenizer_and_processor_of_the_published_files_are_found(tiny_checkpoint):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
+    assert text.count("<bos>") == 1
+    assert type(AutoProcessor.from_pretrained(tiny_checkpoint)).__name__ == "Gemma4Processor"
+
+
+def _write_config(folder: Path, config: dict) -> str:
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+def test_a_text_only_folder_is_for_text_generation(tmp_path):
+    assert infer_task(_write_config(tmp_path, small_config()["text_config"])) == "text-generation"
+
+
+def test_a_folder_with_vision_is_for_images_once_a_model_class_takes_them(tmp_path, monkeypatch):
+    folder = _write_config(tmp_path, small_config())
+    for known, task in ((True, "image-text-to-text"), (False, "text-generation")):
+        monkeypatch.setattr("optimum_gemma4.exporters.tasks.has_neuron_model_class", lambda *_: known)
+        assert infer_task(folder) == task
+        assert gemma4_task(PretrainedConfig.get_config_dict(folder)[0]) == task
+
+
+def test_another_architecture_is_left_to_optimum(tmp_path):
+    with pytest.raises(RuntimeError, match="Cannot infer the task from a local directory"):
+        infer_task(_write_config(tmp_path, {"model_type": "llama"}))
