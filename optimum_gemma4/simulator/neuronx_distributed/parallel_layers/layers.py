@@ -3,10 +3,11 @@
 
 from optimum_gemma4.simulator.training import training_name
 
-from .base import BaseParallelLayer, BaseParallelLinear
-from .embedding import ParallelEmbedding
-from .linear import ColumnParallelLinear, RowParallelLinear
-from .spmd_rank import SPMDRank
+from ._layers.base import BaseParallelLayer, BaseParallelLinear
+from ._layers.column_linear import ColumnParallelLinear
+from ._layers.embedding import ParallelEmbedding
+from ._layers.row_linear import RowParallelLinear
+from ._layers.spmd_rank import SPMDRank
 
 
 __all__ = [

@@ -19,9 +19,9 @@ from neuronx_distributed.parallel_layers import parallel_state
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from optimum_gemma4.simulator.engine.executor import make_executor
-from optimum_gemma4.simulator.engine.recorder import meta_parameters
-from optimum_gemma4.simulator.engine.tracing import RankGraph, build_bundle, record_graph
+from optimum_gemma4.simulator.engine.run.executor import make_executor
+from optimum_gemma4.simulator.engine.trace.recorder import meta_parameters
+from optimum_gemma4.simulator.engine.trace.tracing import RankGraph, build_bundle, record_graph
 from optimum_gemma4.simulator.engine.world import tracing_world
 from optimum_gemma4.simulator.versions import TORCH_NEURONX
 

@@ -9,10 +9,10 @@ import logging
 import warnings
 
 import torch
-from neuronx_distributed.parallel_layers.base import BaseParallelLinear
-from neuronx_distributed.parallel_layers.embedding import ParallelEmbedding
-from neuronx_distributed.parallel_layers.sharded import local_shard
-from neuronx_distributed.parallel_layers.spmd_rank import SPMDRank
+from neuronx_distributed.parallel_layers._layers.base import BaseParallelLinear
+from neuronx_distributed.parallel_layers._layers.embedding import ParallelEmbedding
+from neuronx_distributed.parallel_layers._layers.sharded import local_shard
+from neuronx_distributed.parallel_layers._layers.spmd_rank import SPMDRank
 from torch import nn
 
 

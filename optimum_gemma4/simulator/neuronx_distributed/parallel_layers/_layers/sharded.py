@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from .parallel_state import get_aot_mode, get_tensor_model_parallel_rank, model_parallel_is_initialized
-from .utils import divide, set_tensor_model_parallel_attributes
+from ..parallel_state import get_aot_mode, get_tensor_model_parallel_rank, model_parallel_is_initialized
+from ..utils import divide, set_tensor_model_parallel_attributes
 
 
 def local_shard(

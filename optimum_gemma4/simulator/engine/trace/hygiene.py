@@ -9,7 +9,7 @@ well. Reads on the host never come this far: see `guard.py`.
 import torch
 from torch import fx
 
-from .errors import GraphError
+from ..errors import GraphError
 
 
 _NO_STATIC_SHAPE = ("nonzero", "masked_select", "unique_dim", "_unique", "_unique2", "unique_consecutive", "bincount")
@@ -43,6 +43,8 @@ _NO_LOWERING = (
 REFUSED_OPERATORS = dict.fromkeys(_NO_STATIC_SHAPE, "its result has no static shape") | dict.fromkeys(
     _NO_LOWERING, "it has no XLA lowering"
 )
+_INDEXING = ("index", "index_put", "_unsafe_index", "_unsafe_index_put", "_index_put_impl")
+_MASKS = (torch.bool, torch.uint8)
 REFUSED_DTYPES = (torch.float64, torch.complex32, torch.complex64, torch.complex128)
 
 
@@ -57,6 +59,17 @@ def refuse_operator(target, where: str) -> None:
         raise GraphError(f"{target} cannot be compiled for Neuron: {reason} ({where})")
 
 
+def _refuse_mask_index(node: fx.Node, where: str) -> None:
+    if _base_name(node.target) not in _INDEXING:
+        return
+    for index in node.args[1]:
+        if index is not None and index.meta["val"].dtype in _MASKS:
+            raise GraphError(
+                f"{node.target} with a boolean mask cannot be compiled for Neuron: which elements it touches depends "
+                f"on values ({where}). Use torch.where."
+            )
+
+
 def check_graph(graph: fx.Graph, where: str) -> None:
     """Checks every node of a graph of one rank.
 
@@ -69,6 +82,7 @@ def check_graph(graph: fx.Graph, where: str) -> None:
         if node.op != "call_function":
             continue
         refuse_operator(node.target, where)
+        _refuse_mask_index(node, where)
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and value.dtype in REFUSED_DTYPES and node.users:
             raise GraphError(f"{node.target} makes a {value.dtype} tensor, which Neuron does not support ({where})")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from .bundle import Bundle, BundleGraph, TensorSpec
-from .errors import GraphError
+from ..errors import GraphError
+from ..run.bundle import Bundle, BundleGraph, TensorSpec
 from .lowering import lower
 from .recorder import module_state, record
 

@@ -23,8 +23,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils import _pytree as pytree
 
-from .errors import GraphError
-from .fabric import TracingFabric, use_fabric
+from ..errors import GraphError
+from ..fabric import TracingFabric, use_fabric
 from .guard import HostReadGuard
 from .hygiene import check_graph
 

@@ -15,12 +15,12 @@ import torch_xla.core.xla_model as xm
 from torch import nn
 from torch.distributed import ProcessGroup
 
-from . import comm
+from .. import comm
+from ..mappings import gather_from_tensor_model_parallel_region, reduce_scatter_to_sequence_parallel_region
+from ..utils import EmbeddingUtility, divide, get_padding_length
 from .base import BaseParallelLayer, parallel_group
-from .mappings import gather_from_tensor_model_parallel_region, reduce_scatter_to_sequence_parallel_region
 from .sharded import new_sharded_parameter
 from .spmd_rank import SPMDRank
-from .utils import EmbeddingUtility, divide, get_padding_length
 
 
 class ParallelEmbedding(BaseParallelLayer):

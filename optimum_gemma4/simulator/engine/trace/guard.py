@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, get_proxy_slot
 from torch.overrides import TorchFunctionMode
 
-from .errors import GraphError
+from ..errors import GraphError
 
 
 _SAMPLER = "optimum.neuron.models.inference.backend.modules.generation.sampling"

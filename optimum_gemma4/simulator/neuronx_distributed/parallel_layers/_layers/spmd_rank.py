@@ -4,8 +4,8 @@
 import torch
 from torch import nn
 
-from .parallel_state import get_tensor_model_parallel_size
-from .utils import set_tensor_model_parallel_attributes
+from ..parallel_state import get_tensor_model_parallel_size
+from ..utils import set_tensor_model_parallel_attributes
 
 
 class SPMDRank(nn.Module):

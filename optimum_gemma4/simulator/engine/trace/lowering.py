@@ -12,7 +12,8 @@ from torch import fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from .errors import GraphError
+from ..errors import GraphError
+from .simplify import simplify
 
 
 def lower(
@@ -33,6 +34,7 @@ def lower(
     """
     program = torch.func.functionalize(rank_graph)
     if world_size > 1:
+        _index_instead_of_embedding(rank_graph)
         in_dims = tuple(0 if flag else None for flag in sharded)
         program = torch.vmap(program, in_dims=in_dims, out_dims=0, randomness="same")
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -45,5 +47,14 @@ def lower(
     for node in lowered.graph.nodes:
         if node.target is torch.ops.optimum_gemma4_simulator.reduce_scatter.default:
             raise GraphError("reduce_scatter of a value that is the same on every rank: scatter it instead")
-    lowered.graph.eliminate_dead_code()
+    simplify(lowered.graph)
     return lowered
+
+
+def _index_instead_of_embedding(graph_module: fx.GraphModule) -> None:
+    """vmap's rule for `embedding` copies the whole table on every call; that for `index` does not."""
+    aten = torch.ops.aten
+    for node in graph_module.graph.find_nodes(op="call_function", target=aten.embedding.default):
+        table, ids = node.args[:2]
+        node.target, node.args, node.kwargs = aten.index.Tensor, (table, [ids]), {}
+    graph_module.recompile()

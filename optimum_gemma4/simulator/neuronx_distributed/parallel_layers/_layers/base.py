@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.distributed import ProcessGroup
 
-from .parallel_state import (
+from ..parallel_state import (
     get_tensor_model_parallel_group,
     initialize_model_parallel,
     model_parallel_is_initialized,
@@ -53,3 +53,16 @@ class BaseParallelLinear(BaseParallelLayer):
 def parallel_group(group: ProcessGroup | None) -> ProcessGroup:
     """The given group, or the tensor-parallel one."""
     return group if group is not None else get_tensor_model_parallel_group()
+
+
+def sequence_dimension_of(enabled: bool, dimension: int | None) -> int | None:
+    """The sequence dimension of a layer; with sequence parallelism it defaults to 0, with a warning."""
+    if enabled and dimension is None:
+        warnings.warn("`sequence_parallel_enabled` without `sequence_dimension`: it defaults to 0.")
+        return 0
+    return dimension
+
+
+def unexpected_size(prefix: str, size: int, expected: int) -> RuntimeError:
+    """The error of a preshard hook that finds a tensor of another size."""
+    return RuntimeError(f"State dict {prefix} is of an unexpected size {size}, expected {expected}")

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import torch
 
+from ..fabric import ReplicatedFabric, use_fabric
+from ..operators import NAMESPACE
 from .bundle import Bundle, TensorSpec
-from .fabric import ReplicatedFabric, use_fabric
-from .operators import NAMESPACE
 from .program import Program
 
 
@@ -34,6 +34,11 @@ class LoadedBundle:
         self._states: list[torch.Tensor] | None = None
         self._fabric = ReplicatedFabric(bundle.tp_degree)
         self._lock = threading.Lock()
+
+    @property
+    def states(self) -> dict[str, torch.Tensor]:
+        """The states by name, with a leading rank axis when there are several ranks; empty before `initialize`."""
+        return dict(zip((spec.name for spec in self._state_specs), self._states or []))
 
     @staticmethod
     def _shapes(tensors: Sequence[TensorSpec] | Sequence[torch.Tensor]) -> tuple[tuple[int, ...], ...]:
