@@ -31,6 +31,11 @@ def programs() -> tuple:
     return nl.num_programs(axes=0), nl.program_id(axis=0)
 
 
+def core_grid(cores: int) -> tuple:
+    """Launch grid that puts one kernel instance on each physical core of a logical NeuronCore."""
+    return (nl.nc(cores),)
+
+
 @subkernel
 def load(dst, src):
     """HBM to SBUF; converts when the dtypes differ."""

@@ -11,9 +11,10 @@ Shapes: as the twin.
 
 from . import compat
 from .compat import nl
-from .decode_join import join_sections, store_output, store_stats
-from .decode_schedule import check_decode, decode_steps, sections, unrotated_columns
-from .decode_section import (
+from .schedules.blocks import HEAD_DIMS, TILE
+from .schedules.decode_cuts import check_decode, decode_steps, sections, unrotated_columns
+from .tiles.decode_join import join_sections, store_output, store_stats
+from .tiles.decode_section import (
     load_bias,
     load_blocks,
     load_queries,
@@ -21,7 +22,6 @@ from .decode_section import (
     score_section,
     weigh_section,
 )
-from .schedule import HEAD_DIMS, TILE
 
 
 SLOTS = 3  # sections in SBUF: one being read, one scored, one multiplied

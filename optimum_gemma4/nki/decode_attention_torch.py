@@ -10,7 +10,7 @@ key are V times a weight that the caller has multiplied into q.
 
 import torch
 
-from .decode_schedule import check_decode
+from .schedules.decode_cuts import check_decode
 
 
 MASKED = -1e30

@@ -12,10 +12,10 @@ import numpy as np
 
 from . import compat
 from .compat import nl
-from .prefill_bounds import CAP, load_bounds, lower_bound, make_masks, mask_slots, query_rows
-from .prefill_plan import Shape, plan_prefill
-from .prefill_tile import negated_peak, score_tile, weigh_values
-from .schedule import CHUNK, HEAD_DIMS, TILE, check_prefill
+from .schedules.blocks import CHUNK, HEAD_DIMS, TILE, check_prefill
+from .schedules.prefill_plan import Shape, plan_prefill
+from .tiles.prefill_bounds import CAP, load_bounds, lower_bound, make_masks, mask_slots, query_rows
+from .tiles.prefill_tile import negated_peak, score_tile, weigh_values
 
 
 @compat.jit

@@ -9,7 +9,7 @@ Shapes: q [B, N, H, S], k [B, K, H, T], v [B, K, T, H], end [B, S] -> [B, N, S, 
 
 import torch
 
-from .schedule import check_prefill, key_range
+from .schedules.blocks import check_prefill, key_range
 
 
 # Finite, so that a row without any key stays finite; far below any logit and far above the fp32 minimum.

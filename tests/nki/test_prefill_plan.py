@@ -5,8 +5,8 @@ import itertools
 
 import pytest
 
-from optimum_gemma4.nki.prefill_plan import RESIDENT_BYTES, ROW_KEYS, Shape, plan_prefill
-from optimum_gemma4.nki.schedule import BANK, CHUNK, TILE, tile_banks
+from optimum_gemma4.nki.schedules.blocks import BANK, CHUNK, TILE, tile_banks
+from optimum_gemma4.nki.schedules.prefill_plan import RESIDENT_BYTES, ROW_KEYS, Shape, plan_prefill
 
 
 SHAPES = [

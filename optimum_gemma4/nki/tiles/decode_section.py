@@ -9,14 +9,14 @@ its own peak, sum and output; `decode_join` puts them together. The order of a s
 
 import numpy as np
 
-from . import compat
-from .compat import nisa, nl
+from .. import compat
+from ..compat import nisa, nl
+from ..schedules.blocks import TILE
 from .prefill_bounds import CAP, FILL
-from .schedule import TILE
 
 
 QUADRANT = 32  # partitions of a Vector transpose
-LOAD_BLOCKS = 4  # blocks of one DMA: 4 KiB a partition at head dim 512, so that the PE can start early
+LOAD_BLOCKS = 2  # blocks of one DMA: 2 KiB a partition at head dim 512, so that the PE can start early
 
 
 @compat.subkernel

@@ -10,7 +10,7 @@ tile whatever its length.
 
 from typing import NamedTuple
 
-from .schedule import CHUNK, TILE, Tile, key_range, tile_banks
+from .blocks import CHUNK, TILE, Tile, key_range, tile_banks
 
 
 ROW_KEYS = 4096  # longest row of scores: 16 KiB a partition in fp32

@@ -9,9 +9,9 @@ code path. On NeuronCore-v2 a mask is made once per tile for all heads of the gr
 
 import numpy as np
 
-from . import compat
-from .compat import nl
-from .schedule import TILE
+from .. import compat
+from ..compat import nl
+from ..schedules.blocks import TILE
 
 
 FILL = -1e30  # added to masked scores: finite in bf16, far below any score

@@ -6,10 +6,10 @@ All tiles are small: a few values a partition for each section. Sub-kernels, cal
 
 import numpy as np
 
-from . import compat
-from .compat import nisa, nl
+from .. import compat
+from ..compat import nisa, nl
+from ..schedules.blocks import TILE
 from .decode_section import QUADRANT
-from .schedule import TILE
 
 
 @compat.subkernel

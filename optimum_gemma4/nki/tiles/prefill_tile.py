@@ -9,9 +9,9 @@ than the PE. Layouts: scores [queries, keys], K^T [dims, steps, keys], V [keys, 
 
 import numpy as np
 
-from . import compat
-from .compat import nisa, nl
-from .schedule import BANK, TILE, masked_blocks
+from .. import compat
+from ..compat import nisa, nl
+from ..schedules.blocks import BANK, TILE, masked_blocks
 
 
 @compat.subkernel

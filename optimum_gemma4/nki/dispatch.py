@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which attention runs as an NKI kernel: one declared table, first match wins.
+
+The thresholds follow optimum-neuron's for its own flash kernel where nothing better is known: no row was measured on a
+device. A row's reason goes into the artifact with the choice. Off a Neuron device the torch twin runs whatever the
+choice is, and the result is the same.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .schedules.blocks import HEAD_DIMS
+
+
+NKI, COMPILER = "nki", "compiler"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row: the calls it matches and what runs them.
+
+    Attributes:
+        phase: "prefill" or "decode"; "any" matches both.
+        head_dims: Head dims it matches; empty matches all.
+        min_length: Fewest queries (prefill) or slots (decode).
+        max_length: Most of them.
+        lnc: Physical cores of a logical NeuronCore; empty matches all.
+        platforms: Instance families; empty matches all.
+        choice: "nki", or "compiler" for what the compiler makes of the torch twin.
+        reason: Why.
+    """
+
+    phase: str
+    head_dims: tuple[int, ...]
+    min_length: int
+    max_length: int
+    lnc: tuple[int, ...]
+    platforms: tuple[str, ...]
+    choice: str
+    reason: str
+
+    def matches(self, phase: str, head_dim: int, length: int, lnc: int, platform: str) -> bool:
+        """Whether this row decides a call."""
+        return (
+            self.phase in ("any", phase)
+            and (not self.head_dims or head_dim in self.head_dims)
+            and self.min_length <= length <= self.max_length
+            and (not self.lnc or lnc in self.lnc)
+            and (not self.platforms or platform in self.platforms)
+        )
+
+
+_NO_LIMIT = 2**31
+
+DISPATCH: tuple[Rule, ...] = (
+    Rule(
+        "any", (), 1, _NO_LIMIT, (2,), ("trn1", "inf2"), COMPILER, "these chips have no logical cores of two"
+    ),
+    Rule(
+        "prefill", HEAD_DIMS, 1024, _NO_LIMIT, (1, 2), ("trn1", "inf2", "trn2"), NKI,
+        "K and V are read once and only the keys inside the window; the compiler writes all scores to HBM",
+    ),
+    Rule(
+        "prefill", (), 1, _NO_LIMIT, (), (), COMPILER, "short prompts, whose scores fit on chip, or another head dim"
+    ),
+    Rule(
+        "decode", HEAD_DIMS, 512, 131072, (1, 2), ("trn1", "inf2", "trn2"), NKI,
+        "the cache is read once, and in the K = V form one copy of V serves both products",
+    ),
+    Rule(
+        "decode", (), 131073, _NO_LIMIT, (), (), COMPILER, "the kernel is unrolled over the cache and would be too long"
+    ),
+    Rule("decode", (), 1, _NO_LIMIT, (), (), COMPILER, "a small cache, where starting a kernel costs more, or another head dim"),
+)  # fmt: skip
+
+
+def choose(phase: str, head_dim: int, length: int, lnc: int = 1, platform: str = "trn2") -> Rule:
+    """The row that decides a call.
+
+    Args:
+        phase: "prefill" or "decode".
+        head_dim: Of the layer.
+        length: Queries of the prefill graph, or slots of the layer's cache.
+        lnc: Physical cores of a logical NeuronCore.
+        platform: "trn1", "inf2" or "trn2".
+
+    Raises:
+        ValueError: If the phase is unknown.
+    """
+    if phase not in ("prefill", "decode"):
+        raise ValueError(f"phase {phase!r}: expected 'prefill' or 'decode'.")
+    return next(rule for rule in DISPATCH if rule.matches(phase, head_dim, length, lnc, platform))
+
+
+def dispatch_record(
+    calls: Iterable[tuple[str, int, int]], lnc: int, platform: str, enabled: bool = True
+) -> list[dict]:
+    """What an artifact says about its attention: one entry for every distinct call.
+
+    Args:
+        calls: (phase, head dim, length) of every layer of every graph.
+        lnc: Physical cores of a logical NeuronCore.
+        platform: "trn1", "inf2" or "trn2".
+        enabled: False if the user turned kernels off.
+
+    Returns:
+        JSON-ready dictionaries, in order of first appearance.
+    """
+    record = []
+    for phase, head_dim, length in dict.fromkeys(calls):
+        rule = choose(phase, head_dim, length, lnc, platform)
+        runs = rule.choice if enabled else COMPILER
+        reason = rule.reason if enabled else "kernels are turned off"
+        record.append({"phase": phase, "head_dim": head_dim, "length": length, "runs": runs, "reason": reason})
+    return record
+
+
+def render_dispatch(record: Iterable[dict]) -> str:
+    """The record as lines for a verbose export."""
+    return "\n".join(
+        f"{entry['phase']:<8} head_dim {entry['head_dim']:>3}  length {entry['length']:>7}  "
+        f"{entry['runs']:<8}  {entry['reason']}"
+        for entry in record
+    )
