@@ -82,6 +82,10 @@ def draw_weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """One tensor, float32, from its name alone."""
     random = np.random.default_rng(zlib.crc32(name.encode()))
     normal = random.standard_normal(shape, dtype=np.float32)
+    if name.endswith(("q_norm.weight", "k_norm.weight")):
+        # Scores then have a spread of about 1; at weights around 1 each query would look at a single key, and a deep
+        # drawn network would amplify any rounding until nothing is left of its output.
+        return (1 + 0.3 * normal) * np.float32(shape[0] ** -0.25)
     if name.endswith("norm.weight"):
         return 1 + 0.3 * normal
     if name.endswith("std_bias"):
