@@ -24,6 +24,7 @@ from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 
 from ..exporters.artifact import NEURON_CONFIG, check_artifact
 from ..exporters.backend import bundle_file_name, initialize_bundle, load_bundle, save_bundle, trace_bundle
+from ..exporters.hub import push_artifact
 from ..exporters.neuron_config import Gemma4NeuronConfig
 from ..exporters.weights import find_checkpoint, load_bundle_weights, save_bundle_weights
 from .geometry import TextGeometry
@@ -186,6 +187,22 @@ class Gemma4ArtifactMixin:
             return
         for name in names:
             save_bundle_weights(self._checkpoint, folder, name, names, self.config, self.neuron_config)
+
+    def push_to_hub(
+        self,
+        save_directory: str | Path,
+        repository_id: str,
+        private: bool | None = None,
+        revision: str | None = None,
+        token: bool | str | None = True,
+        endpoint: str | None = None,
+    ) -> str:
+        """Upload a saved artifact; see `exporters/hub.py`.
+
+        Returns:
+            The commit's hash.
+        """
+        return push_artifact(save_directory, repository_id, private, revision, token, endpoint)
 
     def _read_generation_config(self, model_id: str | Path, **hub: Any) -> None:
         """Take the checkpoint's generation defaults (all stop ids are in that file alone), if it has any."""

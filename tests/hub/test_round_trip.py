@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Artifacts to a Hub and back, over the wire, with the real client in processes of its own (see hub_server.py)."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from exported_models import Exports
+from hub_server import TOKEN, HubServer
+from random_models import write_random_checkpoint
+from transformers import AutoConfig
+
+from optimum_gemma4.exporters.hub import model_card
+
+
+PROMPT = [5, 17, 42, 9]
+# The first argument says what to do, the rest is its own; the result is the last line of stdout
+CLIENT = (
+    """
+import json, sys
+import torch
+from optimum_gemma4 import NeuronModelForCausalLM
+from optimum_gemma4.exporters.hub import push_artifact
+
+def tokens(model):
+    return model.generate(torch.tensor([%s]), max_new_tokens=12, do_sample=False)[0].tolist()
+
+def run(action, *arguments):
+    if action == "push":
+        return push_artifact(*arguments)
+    if action == "pull":
+        return tokens(NeuronModelForCausalLM.from_pretrained(arguments[0], revision=arguments[1]))
+    if action == "push model":
+        folder, repo_id, branch = arguments
+        return NeuronModelForCausalLM.from_pretrained(folder).push_to_hub(folder, repo_id, revision=branch)
+
+results = []
+for step in json.loads(sys.argv[1]):
+    try:
+        results.append(run(*step))
+    except Exception as error:
+        results.append(f"{type(error).__name__}: {error}")
+sys.stdout.write("\\n" + json.dumps(results))
+"""
+    % PROMPT
+)
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(hub, tmp_path):
+    """Runs steps of the client with a clean cache and a token."""
+
+    def run(*steps: tuple, token: str = TOKEN, cache: str = "cache") -> list:
+        environment = os.environ | {
+            "HF_ENDPOINT": hub.url,
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path / cache),
+            "HF_TOKEN": token,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "NEURON_PLATFORM_TARGET_OVERRIDE": "trn2",
+        }
+        command = [sys.executable, "-c", CLIENT, json.dumps(steps)]
+        finished = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+        assert finished.returncode == 0, finished.stderr
+        return json.loads(finished.stdout.splitlines()[-1])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    return Exports(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_random_checkpoint(tmp_path_factory.mktemp("random") / "checkpoint")
+
+
+@pytest.fixture(scope="module")
+def artifact(exports, checkpoint) -> Path:
+    return exports.artifact(checkpoint, tensor_parallel_size=2)
+
+
+@pytest.fixture(scope="module")
+def expected(exports, checkpoint) -> list[int]:
+    import torch
+
+    model = exports.model(checkpoint, tensor_parallel_size=2)
+    return model.generate(torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False)[0].tolist()
+
+
+def test_push_then_pull_by_id_and_by_revision(hub, client, artifact, expected):
+    commit, branch_commit = client(
+        ("push", str(artifact), "org/gemma"), ("push model", str(artifact), "org/gemma", "v2")
+    )
+    assert hub.repositories["org/gemma"].resolve("main") == commit
+    assert hub.repositories["org/gemma"].resolve("v2") == branch_commit
+    pulled = client(
+        ("pull", "org/gemma", None), ("pull", "org/gemma", commit), ("pull", "org/gemma", "v2"), cache="c2"
+    )
+    assert pulled == [expected] * 3
+    assert "README.md" in hub.files("org/gemma")
+    assert {name for name in hub.files("org/gemma") if name.startswith("checkpoint/")} == {
+        f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors" for rank in range(2)
+    }
+
+
+def test_weights_that_the_hub_has_stay_where_they_are(hub, client, artifact, expected, checkpoint, tmp_path):
+    """Pushed without weights; loading fetches them from the base checkpoint, at the commit that was exported."""
+    files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    exported = hub.add("google/base", files)
+    hub.add("google/base", {**files, "model.safetensors": b"a later, broken commit"})
+    folder = shutil.copytree(artifact, tmp_path / "artifact")
+    recorded = json.loads((folder / "neuron_config.json").read_text())
+    recorded |= {"checkpoint_id": "google/base", "checkpoint_revision": exported}
+    (folder / "neuron_config.json").write_text(json.dumps(recorded))
+    results = client(("push", str(folder), "org/light"), ("pull", "org/light", None))
+    assert not any(name.startswith("checkpoint/") for name in hub.files("org/light"))
+    assert results[1] == expected
+    assert b"base_model: google/base" in hub.files("org/light")["README.md"]
+
+
+def test_a_wrong_token_and_a_missing_repository_are_said(hub, client, artifact):
+    hub.add("org/private", {"config.json": b"{}"}, private=True)
+    refused, denied = client(("push", str(artifact), "org/refused"), ("pull", "org/private", None), token="hf_wrong")
+    assert refused.startswith("ValueError: org/refused was not pushed, check the token")
+    assert "org/refused" not in hub.repositories
+    assert "401" in denied and "Invalid credentials" in denied
+    (missing,) = client(("pull", "org/absent", None))
+    assert missing.startswith("OSError: org/absent is not a local folder")
+
+
+def test_a_cut_upload_commits_nothing_and_can_be_repeated(hub, client, artifact, expected, tmp_path):
+    folder = shutil.copytree(artifact, tmp_path / "artifact")
+    (folder / "not yet there.bin").write_bytes(b"a large file that the Hub does not have yet" * 1000)
+    hub.cut_uploads = 1000
+    try:
+        (cut,) = client(("push", str(folder), "org/cut"))
+    finally:
+        hub.cut_uploads = 0
+    assert cut.startswith("ConnectionError: org/cut was not pushed, nothing was committed")
+    assert "model.pt" not in hub.files("org/cut")
+    assert client(("push", str(folder), "org/cut"), ("pull", "org/cut", None))[1] == expected
+
+
+def test_a_cut_download_is_said_and_can_be_repeated(hub, client, artifact, expected):
+    client(("push", str(artifact), "org/flaky"))
+    hub.cut_downloads_after = 1000
+    try:
+        (cut,) = client(("pull", "org/flaky", None), cache="c3")
+    finally:
+        hub.cut_downloads_after = None
+    assert not isinstance(cut, list)
+    assert client(("pull", "org/flaky", None), cache="c3") == [expected]
+
+
+def test_a_folder_that_is_no_export_is_not_pushed(hub, client, tmp_path):
+    (refused,) = client(("push", str(tmp_path), "org/nothing"))
+    assert refused.startswith(f"ValueError: {tmp_path} has no neuron_config.json")
+    assert "org/nothing" not in hub.repositories
+
+
+def test_the_card_says_what_the_artifact_is_for(artifact):
+    card = model_card(artifact, "org/gemma")
+    for line in (
+        "library_name: optimum-neuron",
+        "pipeline_tag: text-generation",
+        "- trn2",
+        "| Tensor parallel size | 2 |",
+        "| Sequence length | 64 |",
+        "| Compiled by | the simulator backend",
+        'NeuronModelForCausalLM.from_pretrained("org/gemma")',
+        "**Compiled by the simulator: runs on CPUs only.**",
+    ):
+        assert line in card
+    assert "base_model" not in card and AutoConfig.from_pretrained(artifact).model_type == "gemma4_text"
