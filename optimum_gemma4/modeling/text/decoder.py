@@ -190,5 +190,7 @@ class Gemma4TextModel(nn.Module):
 
 def _last_token(hidden: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
     """Hidden state at the largest position of each row, [B, S, D] -> [B, 1, D]; in prefill, position i is index i."""
-    index = position_ids.amax(1).clamp(min=0).long()
-    return torch.gather(hidden, 1, index[:, None, None].expand(-1, 1, hidden.shape[2]))
+    batch, length, _ = hidden.shape
+    last = position_ids.amax(1).clamp(0, length - 1)
+    rows = torch.arange(batch, dtype=last.dtype, device=last.device) * length + last
+    return hidden.flatten(0, 1).index_select(0, rows.long())[:, None]

@@ -100,15 +100,19 @@ class Gemma4KVCache(nn.Module):
         Returns:
             The two states, written.
         """
-        is_used = (positions >= 0)[:, None, None, None]
+        is_used = (positions >= 0)[:, None, None]
         written = []
         for state, entry in zip(self.states(layer), entries):
-            new = entry.transpose(1, 2)  # [rows, 1, K, *] -> [rows, K, 1, *]
-            slots = torch.remainder(positions, state.shape[2]).long()
-            index = slots[:, None, None, None].expand(-1, *new.shape[1:])
+            num_rows, num_heads, num_slots, _ = state.shape
+            # One index for a whole head [*]: indices for single values would make as many small transfers.
+            heads = torch.arange(num_rows * num_heads, dtype=positions.dtype, device=positions.device)
+            slots = torch.remainder(positions, num_slots)[:, None]
+            index = (heads.view(num_rows, num_heads) * num_slots + slots).flatten().long()
+            flat = state.flatten(0, 2)  # [rows, K, T, *] -> [rows * K * T, *]
             # The slot of an unused row is written too, with what it holds.
-            kept = torch.where(is_used, new, torch.gather(state, 2, index))
-            written.append(torch.scatter(state, 2, index, kept))
+            held = flat.index_select(0, index).view(num_rows, num_heads, -1)
+            new = torch.where(is_used, entry[:, 0], held)
+            written.append(flat.index_copy(0, index, new.flatten(0, 1)).view_as(state))
         return tuple(written)
 
 

@@ -30,7 +30,7 @@ class Gemma4RMSNorm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # fp32 throughout and one cast back, as `Gemma4RMSNorm.forward`: the weight too is applied before rounding.
         x32 = x.float()
-        normed = x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)
+        normed = x32 * torch.rsqrt((x32 * x32).mean(-1, keepdim=True) + self.eps)
         if self.weight is not None:
             normed = normed * self.weight.float()
         return normed.to(x.dtype)
