@@ -16,7 +16,7 @@ from neuronxcc.nki import language as nl
 jit = nki.jit
 subkernel = nki.jit(mode="trace")
 
-VECTOR, SCALAR, TENSOR = nisa.engine.vector, nisa.engine.scalar, nisa.engine.tensor
+VECTOR, SCALAR, GPSIMD, TENSOR = nisa.engine.vector, nisa.engine.scalar, nisa.engine.gpsimd, nisa.engine.tensor
 
 
 def has_range_select() -> bool:
@@ -50,7 +50,7 @@ def store(dst, src):
 
 @subkernel
 def copy(dst, src, engine):
-    """On-chip copy with conversion; `engine` VECTOR or SCALAR where PSUM is involved."""
+    """On-chip copy with conversion; `engine` is VECTOR or SCALAR where PSUM is involved."""
     dst[...] = nisa.tensor_copy(src, dtype=dst.dtype, engine=engine)
 
 

@@ -11,10 +11,11 @@ Shapes: as the twin.
 
 from . import compat
 from .compat import nl
-from .schedules.blocks import HEAD_DIMS, TILE
+from .schedules.blocks import BANK, HEAD_DIMS, TILE
 from .schedules.decode_cuts import check_decode, decode_steps, sections, unrotated_columns
 from .tiles.decode_join import join_sections, store_output, store_stats
 from .tiles.decode_section import (
+    QUADRANT,
     load_bias,
     load_blocks,
     load_queries,
@@ -36,7 +37,7 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
 
     Args:
         q: [B, N, H] in HBM; see the twin for its content in the K = V form.
-        k: [B, K, T, H], or [B, K, T, R] in the K = V form (R a multiple of 32, up to 128).
+        k: [B, K, T, H], or [B, K, T, R] in the K = V form (R up to 128).
         v: [B, K, T, H].
         age: [B, T] int32.
         q_rot: [B, N, R] in the K = V form.
@@ -48,7 +49,8 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
         [B, N, H] in q's dtype; with key_parts > 1, [P, B, N, H + 2] in fp32 as the twin's.
 
     Raises:
-        ValueError: On shapes that do not fit together, another head dim, or cores that cannot share the work.
+        ValueError: On shapes that do not fit together, another head dim, rotated dims that do not fit the PE, or cores that cannot share
+            the work.
 
     Pseudocode:
         for each sequence, key head, section: load K, V -> transpose -> S^T = K q -> peak -> P^T -> O^T = V^T P^T
@@ -80,6 +82,7 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
     out = nl.ndarray(shape, dtype=q.dtype if key_parts == 1 else nl.float32, buffer=nl.shared_hbm)
     columns = unrotated_columns(head_dim, rotated)
     steps = len(columns) + (1 if rotated else 0)
+    _check_fit(head_dim, rotated, steps, group, heads)
     cuts = sections(slots // key_parts)
     order = decode_steps(batch // by_sequence, kv_heads // by_key, len(cuts))
     blocks = max(cut.blocks for cut in cuts)
@@ -154,3 +157,17 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
                     store_output(out, (part, *index), output, None)
                     store_stats(out, (part, *index), head_dim, peak[:, :, 0], total)
     return out
+
+
+def _check_fit(head_dim: int, rotated: int, steps: int, group: int, heads: int) -> None:
+    """Refuse what would need more than one PSUM bank a block, or Vector transposes of more than 32."""
+    if rotated > TILE or steps > BANK // TILE:
+        raise ValueError(
+            f"head dim {head_dim} with {rotated} rotated dims takes {steps} contraction steps: expected at most "
+            f"{BANK // TILE} and {TILE} rotated dims, what one PSUM bank holds; run this layer without kernels."
+        )
+    if group > QUADRANT or heads > TILE:
+        raise ValueError(
+            f"{heads} query heads, {group} for each key head: expected at most {TILE} and {QUADRANT}; use a higher "
+            "tensor parallel degree or run this layer without kernels."
+        )

@@ -12,9 +12,9 @@ import numpy as np
 
 from . import compat
 from .compat import nl
-from .schedules.blocks import CHUNK, HEAD_DIMS, TILE, check_prefill
+from .schedules.blocks import CHUNK, HEAD_DIMS, TILE, check_prefill, masked_before
 from .schedules.prefill_plan import Shape, plan_prefill
-from .tiles.prefill_bounds import CAP, load_bounds, lower_bound, make_masks, mask_slots, query_rows
+from .tiles.prefill_bounds import CAP, Bounds, load_bounds, lower_bound, make_masks, mask_slots, query_rows
 from .tiles.prefill_tile import negated_peak, score_tile, weigh_values
 
 
@@ -81,7 +81,7 @@ def flash_prefill(q, k, v, end=None, window=0, scale=1.0, offset=0, max_lookahea
             compat.with_scalars(cap, row, np.multiply, 0.0, np.add, CAP)
         else:
             load_bounds(upper, cap, end, b, row, lane, lanes, queries, offset)
-        bounds = (upper, cap, lower, None if by_select else identity, end is not None)
+        bounds = Bounds(upper, cap, lower, None if by_select else identity, window, end is not None)
         for h in nl.affine_range(own_keys):
             kv_head = first_key + h
             head = kv_head * group + first_query
@@ -134,7 +134,7 @@ def _store_tile(out, b, head, start, rows, output, total, clamp):
 @compat.subkernel
 def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, group, bounds, scale):
     """Queries whose keys are in SBUF together: a row of scores is complete, one softmax, no rescaling."""
-    upper, cap, lower, identity, has_end = bounds
+    upper, cap, lower, identity, window, has_end = bounds
     steps, head_dim = k.shape[2] // TILE, k.shape[2]
     held = group.passes[0]
     keys = nl.ndarray((TILE, steps, held.keys), dtype=k.dtype, buffer=nl.sbuf)
@@ -146,7 +146,7 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
             first = chunk.first + r * CHUNK
             shift = r * CHUNK
             bound = chunk.first // (TILE * lanes) + r * (CHUNK // (TILE * lanes))
-            slots = () if identity is None else mask_slots(chunk.tiles)
+            slots = () if identity is None else mask_slots(chunk.tiles, window)
             masks = nl.ndarray((TILE, max(len(slots), 1), TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
             make_masks(masks, slots, upper, bound if has_end else None, lower)
             for n in nl.affine_range(own_queries):
@@ -155,7 +155,7 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
                 for t in nl.static_range(len(chunk.tiles)):
                     tile = chunk.tiles[t]
                     column = bound + t if has_end else 0
-                    slot = len(mask_slots(chunk.tiles[:t]))
+                    slot = masked_before(chunk.tiles, t)
                     scores = nl.ndarray((tile.rows, tile.width), dtype=nl.float32, buffer=nl.sbuf)
                     peaks = nl.ndarray((tile.rows, len(tile.banks)), dtype=nl.float32, buffer=nl.sbuf)
                     score_tile(
@@ -177,7 +177,7 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
 @compat.subkernel
 def _streamed_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, group, bounds, scale):
     """Queries that see more keys than fit: keys in passes, softmax carried from pass to pass for all heads."""
-    upper, cap, lower, identity, has_end = bounds
+    upper, cap, lower, identity, window, has_end = bounds
     steps, head_dim = k.shape[2] // TILE, k.shape[2]
     chunk = group.passes[0].chunks[0]
     count, bound = len(chunk.tiles), chunk.first // (TILE * lanes)
@@ -191,7 +191,7 @@ def _streamed_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
     for p in nl.static_range(len(group.passes)):
         held = group.passes[p]
         tiles = held.chunks[0].tiles
-        slots = () if identity is None else mask_slots(tiles)
+        slots = () if identity is None else mask_slots(tiles, window)
         masks = nl.ndarray((TILE, max(len(slots), 1), TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
         make_masks(masks, slots, upper, bound if has_end else None, lower)
         for r in nl.sequential_range(held.repeat):
@@ -206,7 +206,7 @@ def _streamed_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
                         rows = nl.ds(0, tiles[t].rows)
                         _streamed_tile(
                             negative[rows, state, :], total[rows, state, :], output[rows, state, :],
-                            queries[:, n], keys, values, tiles[t], lanes, masks, len(mask_slots(tiles[:t])),
+                            queries[:, n], keys, values, tiles[t], lanes, masks, masked_before(tiles, t),
                             identity, upper[:, nl.ds(column, 1)], lower, cap[rows, nl.ds(column, 1)], scale,
                         )  # fmt: skip
     for n in nl.affine_range(own_queries):

@@ -100,6 +100,11 @@ def masked_blocks(banks: tuple[Bank, ...]) -> int:
     return sum(len(bank.masked) for bank in banks)
 
 
+def masked_before(tiles: tuple[Tile, ...], index: int) -> int:
+    """Number of 128-blocks that need a mask in the tiles before one of them."""
+    return sum(masked_blocks(tile.banks) for tile in tiles[:index])
+
+
 def check_prefill(q_shape, k_shape, v_shape, window: int, offset: int, max_lookahead: int) -> None:
     """Refuse shapes that prefill attention does not define.
 

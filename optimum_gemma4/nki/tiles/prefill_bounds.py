@@ -7,6 +7,8 @@ query), not from the schedule, so that text, image blocks, padding rows and the 
 code path. On NeuronCore-v2 a mask is made once per tile for all heads of the group, and the PE adds it to the scores.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .. import compat
@@ -67,16 +69,43 @@ def load_bounds(upper, cap, end, batch, row, lane, lanes, queries, offset):
     compat.with_scalars(cap, cap, np.subtract, CAP)
 
 
-def mask_slots(tiles) -> tuple[tuple[int, int], ...]:
-    """(tile, position) of every masked block of a chunk, in the order in which tiles and banks list them."""
-    return tuple(
-        (t, bank.position + block) for t, tile in enumerate(tiles) for bank in tile.banks for block in bank.masked
-    )
+class Bounds(NamedTuple):
+    """What the tiles of one sequence are masked by.
+
+    `upper` and `cap` are [128, tiles] where there is an `end`, else [128, 1]; `identity` is None where range_select
+    does the masking.
+    """
+
+    upper: object
+    cap: object
+    lower: object
+    identity: object
+    window: int
+    has_end: bool
+
+
+class MaskSlot(NamedTuple):
+    """A masked block: its tile, its position from the tile's first query, and which bounds can hide keys of it."""
+
+    tile: int
+    position: int
+    by_upper: bool
+    by_lower: bool
+
+
+def mask_slots(tiles, window: int) -> tuple[MaskSlot, ...]:
+    """The masked blocks of a chunk, in the order in which tiles and banks list them."""
+    slots = []
+    for t, tile in enumerate(tiles):
+        for position in (bank.position + block for bank in tile.banks for block in bank.masked):
+            by_lower = window > 0 and position <= tile.rows - 1 - window
+            slots.append(MaskSlot(t, position, position + TILE - 1 > 0, by_lower))
+    return tuple(slots)
 
 
 @compat.subkernel
 def make_masks(masks, slots, upper, upper_column, lower):
-    """masks[:, s, :] = FILL where the query of a partition does not see the key of a column, else 0.
+    """masks[:, s, :] = FILL (or twice that) where the query of a partition does not see the key of a column, else 0.
 
     Args:
         masks: [128, slots, 128] bf16 SBUF, written.
@@ -87,12 +116,16 @@ def make_masks(masks, slots, upper, upper_column, lower):
     """
     i_p, i_c = nl.arange(TILE)[:, None], nl.arange(TILE)[None, :]
     for s in nl.static_range(len(slots)):
-        tile, position = slots[s]
-        column = 0 if upper_column is None else upper_column + tile
+        slot = slots[s]
+        column = 0 if upper_column is None else upper_column + slot.tile
         key = nl.ndarray((TILE, TILE), dtype=nl.float32, buffer=nl.sbuf)
-        beyond = nl.ndarray((TILE, TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
-        before = nl.ndarray((TILE, TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
-        compat.positions(key, i_c + position + i_p * 0)
-        compat.with_scalars(beyond, key, np.greater, upper[:, nl.ds(column, 1)], np.multiply, FILL)
-        compat.with_scalars(before, key, np.less_equal, lower, np.multiply, FILL)
-        compat.elementwise(masks[:, s, :], beyond, before, np.add)
+        compat.positions(key, i_c + slot.position + i_p * 0)
+        if slot.by_upper:
+            compat.with_scalars(masks[:, s, :], key, np.greater, upper[:, nl.ds(column, 1)], np.multiply, FILL)
+        if slot.by_lower:
+            before = nl.ndarray((TILE, TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
+            compat.with_scalars(before, key, np.less_equal, lower, np.multiply, FILL)
+            if slot.by_upper:
+                compat.elementwise(masks[:, s, :], masks[:, s, :], before, np.add)
+            else:
+                compat.copy(masks[:, s, :], before, compat.GPSIMD)

@@ -88,7 +88,8 @@ def weigh_values(output, weights, values, first_block, tile):
         full, rest = bank.width // TILE, bank.width % TILE
         transposed = nl.ndarray((TILE, BANK // TILE, rows), dtype=weights.dtype, buffer=nl.sbuf)
         psum = nl.ndarray((TILE, BANK // TILE, rows), dtype=nl.float32, buffer=nl.psum)
-        engine = compat.SCALAR if b % 2 else compat.VECTOR
+        # NeuronCore-v2 also makes its masks on Vector.
+        engine = compat.VECTOR if compat.has_range_select() and b % 2 == 0 else compat.SCALAR
         for j in nl.affine_range(full):
             compat.transpose(psum[:, j, :], weights[:, nl.ds(at + j * TILE, TILE)])
         if full > 0:
