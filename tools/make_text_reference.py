@@ -2,12 +2,14 @@
 """Writes the goldens of `tests/modeling/text`, from transformers >= 5.23's own Gemma 4 classes.
 
 Run in the reference environment, from the repository's root:
-    python -m tools.make_text_reference
+    python -m tools.make_text_reference [folder]
 For each random model: logits of every position in fp32 and in bf16, what goes in and out of the modules of a sliding
 and of a global layer in fp32, the bf16 embeddings, and for models with bidirectional images the logits of sequences
 with image blocks. And the rotary embeddings of the 31B's head dims, in fp32 and in bf16.
 """
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,14 +114,14 @@ def rope_reference() -> dict[str, np.ndarray]:
     return golden
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Write one file per model, and one for the rotary embeddings."""
     torch.set_num_threads(1)
-    GOLDEN.mkdir(exist_ok=True)
-    np.savez_compressed(GOLDEN / "rope.npz", **rope_reference())
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "rope.npz", **rope_reference())
     for name in TEXT_CONFIGS:
-        np.savez_compressed(GOLDEN / f"{name}.npz", **reference(name))
+        np.savez_compressed(folder / f"{name}.npz", **reference(name))
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else GOLDEN)
