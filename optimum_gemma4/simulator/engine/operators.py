@@ -117,7 +117,7 @@ def _reduce_scatter_vmap(info, in_dims, x, reduction, dim, ranks, group_size):
     grouped = _by_group(x.movedim(in_dims[0], 0), ranks, group_size)
     dim = dim % (grouped.dim() - 2)
     reduced = _REDUCTIONS[reduction](grouped, dim=1)  # [groups, ...]
-    _reduced_shape(reduced, dim + 1, group_size)
+    _reduced_shape(reduced[0], dim, group_size)
     chunks = reduced.unflatten(dim + 1, (group_size, -1)).movedim(dim + 1, 1)  # [groups, group_size, ...]
     return _by_rank(chunks.flatten(0, 1), ranks), 0
 

@@ -7,6 +7,8 @@ anything that is computed from these alone or that an all-reduce has made equal 
 done once, not once a rank.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -33,15 +35,13 @@ def lower(
         GraphError: a replicated value is reduce-scattered.
     """
     program = torch.func.functionalize(rank_graph)
+    shapes = [shape for shape, _ in specs]
     if world_size > 1:
         _index_instead_of_embedding(rank_graph)
-        in_dims = tuple(0 if flag else None for flag in sharded)
-        program = torch.vmap(program, in_dims=in_dims, out_dims=0, randomness="same")
+        shapes = [(world_size, *shape) if flag else shape for shape, flag in zip(shapes, sharded, strict=True)]
+        program = _on_all_ranks(program, sharded, world_size)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        fakes = [
-            torch.empty((world_size, *shape) if flag and world_size > 1 else shape, dtype=dtype)
-            for (shape, dtype), flag in zip(specs, sharded, strict=True)
-        ]
+        fakes = [torch.empty(shape, dtype=dtype) for shape, (_, dtype) in zip(shapes, specs, strict=True)]
     with torch.no_grad():
         lowered = make_fx(program, tracing_mode="fake")(*fakes)
     for node in lowered.graph.nodes:
@@ -49,6 +49,14 @@ def lower(
             raise GraphError("reduce_scatter of a value that is the same on every rank: scatter it instead")
     simplify(lowered.graph)
     return lowered
+
+
+def _on_all_ranks(program: Callable, sharded: list[bool], world_size: int) -> Callable:
+    in_dims = (0, *(0 if flag else None for flag in sharded))
+    # vmap needs an argument with the axis, and a model may have nothing that differs between ranks.
+    axis = torch.empty(world_size, 0)
+    vmapped = torch.vmap(lambda _, *flat: program(*flat), in_dims=in_dims, out_dims=0, randomness="same")
+    return lambda *flat: vmapped(axis, *flat)
 
 
 def _index_instead_of_embedding(graph_module: fx.GraphModule) -> None:

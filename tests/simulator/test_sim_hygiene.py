@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trace refuses what the SDK's tracer or compiler could not take, and names it."""
+
+import pytest
+import torch
+from neuronx_distributed.parallel_layers import mappings
+from sim_bundles import trace_module
+from torch import nn
+
+from optimum_gemma4.simulator.engine.errors import GraphError
+
+
+X = torch.zeros(4, 4)
+
+
+class Calls(nn.Module):
+    """Calls a function of the input and of a weight."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4, 4))
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x + self.weight)
+
+
+def trace(function, tmp_path, tp=1):
+    return trace_module(lambda: Calls(function), X, folder=tmp_path, tp=tp)
+
+
+HOST_READS = {
+    "__bool__": lambda x: x if (x > 0).any() else -x,
+    "item": lambda x: x * x.sum().item(),
+    "__int__": lambda x: x[: int(x.sum())],
+    "__float__": lambda x: x * float(x[0, 0]),
+    "__index__": lambda x: x[0, [0, 1][x[0, 0].long()] :],
+    "numpy": lambda x: x + torch.from_numpy(x.numpy()),
+    "equal": lambda x: x if torch.equal(x, -x) else -x,
+    "allclose": lambda x: x if torch.allclose(x, -x) else -x,
+    "item ": lambda x: x + x.tolist()[0][0],
+    "__contains__": lambda x: x if 3 in x else -x,
+}
+
+
+@pytest.mark.parametrize("name", HOST_READS)
+def test_a_read_on_the_host_is_refused_by_name_and_place(tmp_path, name):
+    with pytest.raises(
+        GraphError, match=rf"Tensor\.{name.strip()} reads a tensor's value on the host.*test_sim_hygiene"
+    ):
+        trace(HOST_READS[name], tmp_path)
+
+
+DYNAMIC_SHAPES = {
+    "nonzero": lambda x: x.nonzero().float(),
+    "where": lambda x: torch.where(x > 0)[0],
+    "masked_select": lambda x: torch.masked_select(x, x > 0),
+    "unique": lambda x: torch.unique(x),
+    "repeat_interleave": lambda x: x.repeat_interleave(x[0].long(), dim=0),
+    "bincount": lambda x: torch.bincount(x[0].long()),
+    "mask_index": lambda x: x[x > 0],
+}
+
+
+@pytest.mark.parametrize("name", DYNAMIC_SHAPES)
+def test_a_shape_that_depends_on_values_is_refused(tmp_path, name):
+    with pytest.raises(GraphError, match=r"aten\.\w+.* cannot be compiled for Neuron.*test_sim_hygiene|boolean mask"):
+        trace(DYNAMIC_SHAPES[name], tmp_path)
+
+
+def write_at_mask(x, value):
+    y = x.clone()
+    y[x > 0] = value
+    return y
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_writing_at_a_boolean_mask_is_refused(tmp_path, value):
+    with pytest.raises(GraphError, match=r"aten\.index_put.* with a boolean mask"):
+        trace(lambda x: write_at_mask(x, value), tmp_path)
+
+
+NO_LOWERING = {
+    "bucketize": lambda x: torch.bucketize(x, torch.arange(3.0)),
+    "searchsorted": lambda x: torch.searchsorted(torch.arange(3.0), x),
+    "median": lambda x: x.median(dim=1).values,
+    "multinomial": lambda x: torch.multinomial(x.softmax(-1), 1),
+    "_fft": lambda x: torch.fft.rfft(x).real,
+    "histc": lambda x: torch.histc(x),
+}
+
+
+@pytest.mark.parametrize("name", NO_LOWERING)
+def test_an_operator_without_a_lowering_is_refused(tmp_path, name):
+    with pytest.raises(GraphError, match=rf"aten\.{name}\S* cannot be compiled for Neuron: it has no XLA lowering"):
+        trace(NO_LOWERING[name], tmp_path)
+
+
+def test_a_dtype_without_hardware_support_is_refused(tmp_path):
+    with pytest.raises(GraphError, match="makes a torch.float64 tensor, which Neuron does not support"):
+        trace(lambda x: (x.double() * 3).float(), tmp_path)
+
+
+def test_constants_may_be_read_and_in_place_writes_made(tmp_path):
+    def allowed(x):
+        limit = int(torch.tensor(3).item())
+        y = torch.zeros(4, 4)
+        y[:limit].copy_(x[:limit])
+        y.masked_fill_(x > 0, 1.0)
+        return y.index_fill_(0, torch.tensor([0]), 2.0)
+
+    assert trace(allowed, tmp_path) is not None
+
+
+def test_an_output_that_is_no_tensor_is_refused(tmp_path):
+    with pytest.raises(GraphError, match="the model returns a int"):
+        trace(lambda x: (x, 3), tmp_path)
+
+
+def test_reducing_a_view_is_refused(tmp_path):
+    reduce = mappings.reduce_from_tensor_model_parallel_region
+    for view in (lambda x: x[:2], lambda x: x.t(), lambda x: x.view(16), lambda x: x.expand(2, 4, 4)):
+        with pytest.raises(RuntimeError, match="all-reduce of a view.*clone"):
+            trace(lambda x, view=view: reduce(view(x)), tmp_path, tp=2)
+    assert trace(lambda x: reduce(x[:2].clone()), tmp_path, tp=2) is not None
+
+
+def test_using_a_tensor_after_it_was_reduced_is_refused(tmp_path):
+    reduce = mappings.reduce_from_tensor_model_parallel_region
+    with pytest.raises(GraphError, match="aten.mul.Tensor uses a tensor after its all-reduce"):
+        trace(lambda x: reduce(x) + x * 2, tmp_path, tp=2)
+    assert trace(lambda x: x * 2 + reduce(x.clone()), tmp_path, tp=2) is not None
+
+
+def test_reading_a_weight_in_the_sampler_is_refused_too(tmp_path):
+    """Upstream's sampler may branch on the example inputs; on nothing else."""
+    from optimum.neuron.models.inference.backend.modules.generation import sampling
+
+    source = "def branch(x):\n    return x if torch.any(x != 1.0) else -x"
+    scope = {"torch": torch, "__name__": sampling.__name__}
+    exec(source, scope)
+    with pytest.raises(GraphError, match="a branch on a weight or a state"):
+        trace(scope["branch"], tmp_path)
+
+    class OnInput(nn.Module):
+        def forward(self, x):
+            return scope["branch"](x)
+
+    model = trace_module(OnInput, torch.zeros(2), folder=tmp_path)
+    model.nxd_model.initialize([{}], torch.tensor([0]))
+    assert model(torch.ones(2)).tolist() == [1, 1]  # the branch of the example inputs, zeros, is baked in
