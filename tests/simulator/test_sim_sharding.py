@@ -66,7 +66,12 @@ class Special(nn.Module):
         self.head = ColumnParallelLinear(4, 5, bias=False, pad=True)
         self.strided = ColumnParallelLinear(1, 8, bias=False, stride=2)
         self.qkv = ColumnParallelLinear(1, 8, bias=False)
-        for name, value in dict(fused_qkv=True, num_attention_heads=4, num_key_value_heads=2, head_dim=1).items():
+        for name, value in (
+            ("fused_qkv", True),
+            ("num_attention_heads", 4),
+            ("num_key_value_heads", 2),
+            ("head_dim", 1),
+        ):
             setattr(self.qkv.weight, name, value)
         self.ordered = ParallelEmbedding(4, 1, rank_ordering=[1, 0])
         self.norm = nn.LayerNorm(4)
