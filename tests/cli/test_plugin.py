@@ -33,6 +33,8 @@ print(commands)
 def test_the_command_is_registered_once_in_every_order(tmp_path, order):
     finished = run_python(VISIT, order, cwd=tmp_path)
     assert finished.out.strip() == "[('NeuronxExportCommand', True)]", finished.err
+    # Visited first, the package is in place before optimum-neuron looks for an SDK and falls back to trn1
+    assert ("override the platform target to trn1" in finished.err) == order.startswith("register_export")
 
 
 def test_a_backend_that_cannot_be_had_leaves_the_other_commands_working(tmp_path):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that converts a checkpoint and reports its peak anonymous memory, run by test_conversion_memory.py.
 
-Usage: `python conversion_process.py ours|upstream SOURCE DESTINATION TP`. Prints two numbers in bytes: RssAnon before the
+Usage: `python conversion_process.py ours|upstream SOURCE DESTINATION TP DTYPE`. Prints two numbers in bytes: RssAnon before the
 conversion and its largest value during it (pages of mapped files do not count). "upstream" is optimum-neuron's own way:
 its `load_state_dict`, the renaming and the tied head in memory, and the slices of every rank from there.
 """
@@ -19,6 +19,7 @@ from optimum_gemma4.modeling.geometry import TextGeometry
 
 
 SAMPLE_SECONDS = 0.002
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def anonymous_bytes() -> int:
@@ -64,14 +65,14 @@ def convert_like_upstream(source: Path, destination: Path, config, neuron_config
         save_file(shard, destination / "weights" / f"tp{rank}_sharded_checkpoint.safetensors")
 
 
-def main(way: str, source: Path, destination: Path, tp: int) -> None:
+def main(way: str, source: Path, destination: Path, tp: int, dtype: str) -> None:
     """Converts and reports."""
     from transformers import AutoConfig
 
     torch.set_num_threads(1)
     config = AutoConfig.from_pretrained(source)
     neuron_config = Gemma4NeuronConfig(
-        batch_size=1, sequence_length=64, tp_degree=tp, torch_dtype=torch.bfloat16, target="trn2"
+        batch_size=1, sequence_length=64, tp_degree=tp, torch_dtype=DTYPES[dtype], target="trn2"
     )
     before = anonymous_bytes()
     peak = Peak()
@@ -84,4 +85,4 @@ def main(way: str, source: Path, destination: Path, tp: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5])

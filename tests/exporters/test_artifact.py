@@ -80,7 +80,10 @@ def test_a_file_is_not_an_output(tmp_path):
 
 def test_a_file_on_the_way_to_the_output_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="output .*/file/out cannot be written"), Staging(tmp_path / "file" / "out", 0):
+    with (
+        pytest.raises(ValueError, match="output .*/file/out cannot be written"),
+        Staging(tmp_path / "file" / "out", 0),
+    ):
         pass
 
 

@@ -46,7 +46,9 @@ def test_the_31b_fits_four_cores_of_a_trn2_and_the_plan_says_so():
     plan.check(config, neuron_config)
     line = plan.describe()
     assert "trn2, 24 GiB, 4 cores" in line and f"weights {plan.weight_bytes / GIB:.2f} GiB" in line
-    assert f"KV cache {plan.kv_bytes / GIB:.2f} GiB" in line and f"{plan.host_export_bytes / GIB:.2f} GiB to ex" in line
+    assert (
+        f"KV cache {plan.kv_bytes / GIB:.2f} GiB" in line and f"{plan.host_export_bytes / GIB:.2f} GiB to ex" in line
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ import logging
 def _commands() -> list:
     # Said by the process that exports, and not for every other command
     logging.getLogger("optimum_gemma4.simulator").setLevel(logging.ERROR)
-    from optimum.commands.export.base import ExportCommand
-
-    from optimum.commands.register import register_export
     from optimum_gemma4.exporters.command import extend_export_command
 
     command = extend_export_command()
+    # Below a statement, where no sorting of imports moves it above: optimum-neuron looks for the SDK on import
+    from optimum.commands.export.base import ExportCommand
+
+    from optimum.commands.register import register_export
+
     return [] if register_export.REGISTER_COMMANDS else [(command, ExportCommand)]
 
 
