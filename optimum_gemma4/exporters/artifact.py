@@ -26,9 +26,8 @@ SIDE_FILES = (
     "added_tokens.json",
     "chat_template.jinja",
     "generation_config.json",
-    "processor_config.json",
-    "preprocessor_config.json",
 )
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 NEURON_CONFIG = "neuron_config.json"
 CHECKPOINT_FOLDER = "checkpoint"
 
@@ -109,21 +108,24 @@ class Staging:
                 break
 
 
-def copy_side_files(model: str, folder: Path, **hub_kwargs: str | None) -> list[str]:
+def copy_side_files(model: str, folder: Path, takes_images: bool, **hub_kwargs: str | None) -> list[str]:
     """Copies tokenizer, chat template, generation and processor configuration beside the compiled graphs.
 
     Args:
         model: Local folder or Hub id.
         folder: The artifact.
+        takes_images: The processor's files are for an artifact that does; a pipeline would take the processor of one
+            that does not for its tokenizer.
         hub_kwargs: `cache_dir`, `revision`, `token` for a Hub id.
 
     Returns:
         The names of the files that the checkpoint has.
     """
+    names = (*SIDE_FILES, *PROCESSOR_FILES) if takes_images else SIDE_FILES
     source = Path(model)
     if not source.is_dir():
-        source = Path(snapshot_download(model, allow_patterns=list(SIDE_FILES), **hub_kwargs))
-    present = [name for name in SIDE_FILES if (source / name).is_file()]
+        source = Path(snapshot_download(model, allow_patterns=list(names), **hub_kwargs))
+    present = [name for name in names if (source / name).is_file()]
     for name in present:
         shutil.copyfile(source / name, folder / name)
     return present
@@ -149,6 +151,4 @@ def check_artifact(folder: Path, neuron_config: Gemma4NeuronConfig, bundle_files
             try:
                 read_header(weights / shard_file_name(rank))
             except ValueError as error:
-                raise ValueError(
-                    f"{folder} is not a complete export: {error}; export again"
-                ) from error
+                raise ValueError(f"{folder} is not a complete export: {error}; export again") from error

@@ -84,7 +84,7 @@ def export_gemma4(args: Namespace, config_dict: dict[str, Any]) -> None:
             model, config=config, neuron_config=neuron_config, cache_dir=args.cache_dir, load_weights=False
         )
         compiled.save_pretrained(str(staging.folder))
-        copy_side_files(model, staging.folder, cache_dir=args.cache_dir)
+        copy_side_files(model, staging.folder, task == IMAGE_TASK, cache_dir=args.cache_dir)
         staging.commit()
     logger.info("Exported %s for %s to %s", args.model, task, args.output)
 

@@ -42,7 +42,6 @@ def test_the_export_says_what_it_does_and_writes_a_whole_artifact(cli_export, ti
         "generation_config.json",
         "model.pt",
         "neuron_config.json",
-        "processor_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
     }

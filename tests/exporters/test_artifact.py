@@ -104,10 +104,11 @@ def test_side_files_are_copied_as_they_are(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     source.mkdir()
     target.mkdir()
-    for name in ("tokenizer.json", "chat_template.jinja", "model.safetensors", "README.md"):
+    for name in ("tokenizer.json", "chat_template.jinja", "processor_config.json", "model.safetensors", "README.md"):
         (source / name).write_text(name)
-    assert copy_side_files(str(source), target) == ["tokenizer.json", "chat_template.jinja"]
+    assert copy_side_files(str(source), target, takes_images=False) == ["tokenizer.json", "chat_template.jinja"]
     assert _names(target) == ["chat_template.jinja", "tokenizer.json"]
+    assert "processor_config.json" in copy_side_files(str(source), target, takes_images=True)
 
 
 @pytest.fixture

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`pipeline("text-generation")` on an exported model, and what optimum-neuron's own pipeline needs of an artifact.
+
+optimum-neuron's pipeline ends in transformers': it reads the neuron configuration of the folder, asks transformers for
+the folder's preprocessor, takes that for the tokenizer, and hands both on.
+"""
+
+from pathlib import Path
+
+import pytest
+from exported_models import Exports
+from optimum.neuron.configuration_utils import NeuronConfig
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, pipeline
+from transformers.onnx.utils import get_preprocessor
+
+from optimum_gemma4.exporters.artifact import copy_side_files
+
+
+CHECKPOINT = Path(__file__).parents[2] / "examples" / "gemma4-tiny"
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+ANSWER = {"role": "assistant", "content": "The capital of France is Paris."}
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory) -> Exports:
+    return Exports(tmp_path_factory.mktemp("pipeline"))
+
+
+@pytest.fixture(scope="module")
+def folder(exports):
+    folder = exports.artifact(CHECKPOINT, sequence_length=96, batch_size=2)
+    copy_side_files(str(CHECKPOINT), folder, takes_images=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generator(exports, folder):
+    model = exports.model(CHECKPOINT, sequence_length=96, batch_size=2)
+    return pipeline("text-generation", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
+
+
+def test_a_chat_is_answered(generator):
+    """The pipeline's own default of 256 new tokens is more than was compiled: it is cut, not refused."""
+    (result,) = generator(QUESTION, do_sample=False)
+    assert result["generated_text"] == [*QUESTION, ANSWER]
+
+
+def test_several_chats_run_as_one_padded_batch(generator):
+    other = [{"role": "user", "content": "What is 2 + 2?"}]
+    results = generator([QUESTION, other], do_sample=False, batch_size=2)
+    assert [result[0]["generated_text"][-1]["content"] for result in results] == [ANSWER["content"], "2 + 2 = 4."]
+
+
+def test_text_is_continued_with_the_new_text_alone(generator):
+    (result,) = generator("The capital of France is", max_new_tokens=2, do_sample=False, return_full_text=False)
+    assert result["generated_text"].strip().startswith("Paris")
+
+
+def test_the_folder_gives_optimum_neurons_pipeline_what_it_asks_for(folder):
+    assert NeuronConfig.from_pretrained(folder).batch_size == 2
+    assert isinstance(get_preprocessor(str(folder)), PreTrainedTokenizerBase)
