@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 export PYTHONHASHSEED := 0
 
-.PHONY: setup test test-slow test-memory demo lint goldens reference-env clean
+.PHONY: setup test test-slow test-memory test-big demo lint goldens reference-env clean
 
 setup: $(VENV)/.ready
 
@@ -45,6 +45,10 @@ test-slow: setup
 test-memory: setup
 	$(BIN)/python -m pytest -m slow tests/exporters/test_conversion_memory.py -s
 
+# A model of the 31B's widths, from export to logits, beside transformers in bf16
+test-big: setup reference-env
+	$(BIN)/python -m pytest -m slow tests/parity/test_big_random.py --log-cli-level=INFO
+
 demo: setup
 	$(BIN)/python tools/demo.py
 
@@ -55,6 +59,7 @@ lint: setup
 # Expected values of the tests, from transformers' own Gemma 4
 goldens: reference-env
 	$(REFERENCE_VENV)/bin/python tools/make_reference.py
+	$(REFERENCE_VENV)/bin/python tools/make_greedy_reference.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache out
