@@ -15,6 +15,8 @@ from exported_models import Exports
 from parity_prompts import COMPILED_LENGTH, chats
 from transformers import AutoTokenizer
 
+from optimum_gemma4.modeling.text_graphs import _TextGraph
+
 
 CHECKPOINT = Path(__file__).parents[2] / "examples" / "gemma4-tiny"
 GOLDEN = Path(__file__).parent / "golden" / "gemma4-tiny.npz"
@@ -160,19 +162,16 @@ def test_a_second_conversation_sees_nothing_of_the_first(answers, tokenizer):
     assert ask(answers, tokenizer, "What is 2 + 2?") == alone
 
 
-def test_time_to_first_token_and_throughput_in_graph_calls(answers, golden, monkeypatch):
-    """One prefill in the smallest bucket that holds the prompt, then one decode graph per token, and no more."""
-    calls = []
-    for name in ("context_encoding_model", "token_generation_model"):
-        graph = getattr(answers, name)
-        call = type(graph).forward
+@pytest.mark.parametrize(("name", "bucket"), [("short", 32), ("window", 32), ("window + 1", COMPILED_LENGTH)])
+def test_time_to_first_token_and_throughput_in_graph_calls(host, golden, monkeypatch, name, bucket):
+    """One call of the shortest prefill graph that holds the prompt, then one decode call per token, and no more."""
+    shapes = []
+    run = _TextGraph._run
 
-        def counted(self, input_ids, *args, _call=call, _name=name, **kwargs):
-            calls.append((_name, tuple(input_ids.shape)))
-            return _call(self, input_ids, *args, **kwargs)
+    def counted(self, input_ids, *arguments):
+        shapes.append(tuple(input_ids.shape))
+        return run(self, input_ids, *arguments)
 
-        monkeypatch.setattr(type(graph), "forward", counted)
-    prompt = golden["short.prompt"][None]
-    answers.generate(prompt, max_new_tokens=12, **GREEDY)
-    assert calls[0][0] == "context_encoding_model"
-    assert [name for name, _ in calls[1:]] == ["token_generation_model"] * 11
+    monkeypatch.setattr(_TextGraph, "_run", counted)
+    host.generate(golden[f"{name}.prompt"][None], max_new_tokens=12, **GREEDY)
+    assert shapes == [(1, bucket), *[(1, 1)] * 11]
