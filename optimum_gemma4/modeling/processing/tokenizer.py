@@ -36,8 +36,6 @@ class GemmaTokenizer(PreTrainedTokenizerFast):
         extra_special_tokens: the published list of unnamed special tokens, or a dict of named ones.
         **kwargs: as for `PreTrainedTokenizerFast`, and the named tokens.
 
-    Raises:
-        ValueError: if there is no tokenizer.json.
     """
 
     padding_side = "left"
@@ -49,11 +47,6 @@ class GemmaTokenizer(PreTrainedTokenizerFast):
         extra_special_tokens: list[str] | dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not kwargs.get("tokenizer_file") and kwargs.get("tokenizer_object") is None:
-            raise ValueError(
-                f"There is no tokenizer.json in {kwargs.get('name_or_path', 'what was given')}; expected the files of a "
-                "Gemma 4 checkpoint, which has no other form of the vocabulary."
-            )
         named = dict(extra_special_tokens) if isinstance(extra_special_tokens, dict) else {}
         unnamed = [] if isinstance(extra_special_tokens, dict) else list(extra_special_tokens or ())
         named |= dict(kwargs.pop("model_specific_special_tokens", None) or {})
@@ -66,6 +59,22 @@ class GemmaTokenizer(PreTrainedTokenizerFast):
         }
         unnamed += [token for token in kwargs.pop("additional_special_tokens", None) or () if token not in unnamed]
         super().__init__(*args, extra_special_tokens=named, additional_special_tokens=unnamed, **kwargs)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        resolved_vocab_files: dict[str, str | None],
+        pretrained_model_name_or_path: str | os.PathLike,
+        *args: Any,
+        **kwargs: Any,
+    ) -> GemmaTokenizer:
+        # Before transformers' own: where protobuf is not installed, that turns any error into one about protobuf.
+        if resolved_vocab_files.get("tokenizer_file") is None:
+            raise ValueError(
+                f"There is no tokenizer.json in {pretrained_model_name_or_path}; expected the files of a Gemma 4 "
+                "checkpoint, which has no other form of the vocabulary."
+            )
+        return super()._from_pretrained(resolved_vocab_files, pretrained_model_name_or_path, *args, **kwargs)
 
     def _save_pretrained(
         self,
