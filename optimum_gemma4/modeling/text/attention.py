@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from optimum_gemma4.nki.decode_attention_torch import decode_attention
-from optimum_gemma4.nki.flash_prefill_torch import flash_prefill
+from optimum_gemma4.nki import cached_attention, choose, prefill_attention
 
 from ..geometry import LayerSpec
 from ..parallel import column_parallel, row_parallel
@@ -23,7 +22,7 @@ from .rms_norm import Gemma4RMSNorm
 from .rope import apply_rotary, rotated_dims, without_rotated_dims
 
 
-__all__ = ["Gemma4TextAttention", "TextStep"]
+__all__ = ["AttentionKernels", "Gemma4TextAttention", "TextStep"]
 
 # Queries and keys are normed, so Gemma 4 does not divide by sqrt(head_dim). An argument of the attention, because
 # folding it into the bf16 norm weights would round them.
@@ -52,6 +51,26 @@ class TextStep:
         return self.position_ids.shape[1] > 1
 
 
+@dataclass(frozen=True)
+class AttentionKernels:
+    """Where the graphs will run, for the choice between a kernel and what the compiler makes of the torch form.
+
+    Attributes:
+        enabled: whether kernels may be used; they compute in bf16, so that models of other dtypes go without.
+        platform: instance family, "trn1", "inf2" or "trn2".
+        lnc: physical cores of a logical core.
+    """
+
+    enabled: bool
+    platform: str
+    lnc: int
+
+    def options(self, phase: str, head_dim: int, length: int) -> dict[str, bool | int]:
+        """Arguments of the entry points in `nki` for a call of `phase` with `length` queries or slots."""
+        chosen = self.enabled and choose(phase, head_dim, length, self.lnc, self.platform).choice == "nki"
+        return {"kernel": chosen, "lnc": self.lnc}
+
+
 class Gemma4TextAttention(nn.Module):
     """Projections, norms, RoPE, cache and attention of one layer.
 
@@ -61,12 +80,22 @@ class Gemma4TextAttention(nn.Module):
         eps: of the norms.
         tp_degree: number of ranks.
         dtype: of the weights.
+        kernels: which kernels may be used.
     """
 
-    def __init__(self, spec: LayerSpec, hidden_size: int, eps: float, tp_degree: int, dtype: torch.dtype):
+    def __init__(
+        self,
+        spec: LayerSpec,
+        hidden_size: int,
+        eps: float,
+        tp_degree: int,
+        dtype: torch.dtype,
+        kernels: AttentionKernels,
+    ):
         super().__init__()
         shard = spec.shard(tp_degree)
         self.spec = spec
+        self.kernels = kernels
         # Ranks that share a KV head hold a copy of it each: the layer is as wide as all copies together.
         kv_width = spec.num_kv_heads * shard.kv_replication * spec.head_dim
         query_width = spec.num_heads * spec.head_dim
@@ -114,7 +143,7 @@ class Gemma4TextAttention(nn.Module):
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, step: TextStep
     ) -> torch.Tensor:
         """[B, S, N, H] and [B, S, K, H] -> [B, S, N, H]."""
-        output = flash_prefill(
+        output = prefill_attention(
             query.permute(0, 2, 3, 1),  # -> [B, N, H, S]
             key.permute(0, 2, 3, 1),  # -> [B, K, H, S]
             value.transpose(1, 2),  # -> [B, K, S, H]
@@ -122,6 +151,7 @@ class Gemma4TextAttention(nn.Module):
             window=self.spec.window or 0,
             scale=ATTENTION_SCALE,
             max_lookahead=0 if self.spec.window is None else step.max_lookahead,
+            **self.kernels.options("prefill", self.spec.head_dim, query.shape[1]),
         )
         return output.transpose(1, 2)  # [B, N, S, H] -> [B, S, N, H]
 
@@ -137,7 +167,7 @@ class Gemma4TextAttention(nn.Module):
             # The product replaces a key that HF rounds once: formed in fp32, it is rounded once as well.
             scaled = (query.float() * self.k_norm.weight.float()).to(query.dtype)
             query = without_rotated_dims(scaled, num_rotated_angles)
-        return decode_attention(
+        return cached_attention(
             query,
             key,
             value,
@@ -145,4 +175,5 @@ class Gemma4TextAttention(nn.Module):
             q_rot=query_rotated,
             window=self.spec.window or 0,
             scale=ATTENTION_SCALE,
+            **self.kernels.options("decode", self.spec.head_dim, key.shape[2]),
         )

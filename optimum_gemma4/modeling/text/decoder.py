@@ -7,20 +7,24 @@ same constructor, `kv_mgr.past_key_values` to alias, outputs [tokens or logits, 
 input_ids [B, S] -> tokens [B] int, or logits [B, 1, vocabulary] float32.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
-from optimum.neuron.models.inference.backend.config import NxDNeuronConfig
 from optimum.neuron.models.inference.backend.modules.generation.sampling import Sampler
 from torch import nn
 
 from ..configuration import Gemma4Config, Gemma4TextConfig
 from ..geometry import LayerSpec, TextGeometry
 from ..parallel import column_parallel, gather, rank_util, sharded_embedding
-from .attention import Gemma4TextAttention, TextStep
+from .attention import AttentionKernels, Gemma4TextAttention, TextStep
 from .kv_cache import Gemma4KVCache
 from .mlp import Gemma4TextMLP
 from .rms_norm import Gemma4RMSNorm
 from .rope import inverse_frequencies, rotary_tables
 
+
+if TYPE_CHECKING:
+    from ...exporters.neuron_config import Gemma4NeuronConfig
 
 __all__ = ["Gemma4TextDecoderLayer", "Gemma4TextModel"]
 
@@ -33,12 +37,15 @@ class Gemma4TextDecoderLayer(nn.Module):
         geometry: of the model.
         tp_degree: number of ranks.
         dtype: of the weights.
+        kernels: which attention kernels may be used.
     """
 
-    def __init__(self, spec: LayerSpec, geometry: TextGeometry, tp_degree: int, dtype: torch.dtype):
+    def __init__(
+        self, spec: LayerSpec, geometry: TextGeometry, tp_degree: int, dtype: torch.dtype, kernels: AttentionKernels
+    ):
         super().__init__()
         hidden_size, eps = geometry.hidden_size, geometry.rms_norm_eps
-        self.self_attn = Gemma4TextAttention(spec, hidden_size, eps, tp_degree, dtype)
+        self.self_attn = Gemma4TextAttention(spec, hidden_size, eps, tp_degree, dtype, kernels)
         self.mlp = Gemma4TextMLP(hidden_size, geometry.intermediate_size, dtype)
         self.input_layernorm = Gemma4RMSNorm(hidden_size, eps)
         self.post_attention_layernorm = Gemma4RMSNorm(hidden_size, eps)
@@ -64,14 +71,14 @@ class Gemma4TextModel(nn.Module):
 
     Args:
         config: text configuration, or that of the whole model.
-        neuron_config: batch size, lengths, dtype, tensor parallel size and sampling of the export; with image inputs,
-            `Gemma4NeuronConfig` and its `max_soft_tokens`.
+        neuron_config: batch size, lengths, dtype, tensor parallel size, sampling, kernels and image budgets of the
+            export: a `Gemma4NeuronConfig`.
 
     Raises:
         ValueError: the model cannot be split over `neuron_config.tp_degree` ranks, or uses what is not supported.
     """
 
-    def __init__(self, config: Gemma4TextConfig | Gemma4Config, neuron_config: NxDNeuronConfig):
+    def __init__(self, config: Gemma4TextConfig | Gemma4Config, neuron_config: "Gemma4NeuronConfig"):
         super().__init__()
         geometry = TextGeometry.from_config(config)
         tp_degree, dtype = neuron_config.tp_degree, neuron_config.torch_dtype
@@ -81,8 +88,13 @@ class Gemma4TextModel(nn.Module):
         self.embed_tokens = sharded_embedding(geometry.vocab_size, geometry.hidden_size, dtype)
         # Rounded to the weight's dtype before use: `Gemma4TextScaledWordEmbedding.forward`. 73.5 for the 31B in bf16.
         self.embed_scale = torch.tensor(geometry.hidden_size**0.5, device="cpu").to(dtype).item()
+        kernels = AttentionKernels(
+            enabled=neuron_config.nki_kernels and dtype == torch.bfloat16,
+            platform=neuron_config.target or "trn1",  # as optimum-neuron, which counts on one core without a target
+            lnc=neuron_config.logical_nc_config,
+        )
         self.layers = nn.ModuleList(
-            Gemma4TextDecoderLayer(spec, geometry, tp_degree, dtype) for spec in geometry.layers
+            Gemma4TextDecoderLayer(spec, geometry, tp_degree, dtype, kernels) for spec in geometry.layers
         )
         self.norm = Gemma4RMSNorm(geometry.hidden_size, geometry.rms_norm_eps)
         self.lm_head = column_parallel(

@@ -14,8 +14,8 @@ Query at position i, key at position j, W the window, `end` the last position th
 | generated token at i                    | both    | i   | as text, after an image too           |
 | padding, unused row                     | both    | -1  | nothing                               |
 
-The attention entry points apply the rule: `flash_prefill` by `end` and `window`, keys being at their own index;
-`decode_attention` by the age of each slot. Two cases need no rule of their own: keys behind padding lie beyond every
+The attention entry points apply the rule: `prefill_attention` by `end` and `window`, keys being at their own index;
+`cached_attention` by the age of each slot. Two cases need no rule of their own: keys behind padding lie beyond every
 `end`, and slots left from an earlier conversation have a negative position for this one.
 """
 

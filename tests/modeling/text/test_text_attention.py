@@ -4,7 +4,7 @@
 import pytest
 import torch
 from text_layer import LayerRunner
-from text_models import TEXT_CONFIGS, golden
+from text_models import TEXT_CONFIGS, golden, weight_shapes
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -97,8 +97,8 @@ def test_d7_scale_is_an_argument_and_the_query_is_not_scaled(monkeypatch, index)
         seen.update(query=query, scale=kwargs["scale"])
         return original(query, *args, **kwargs)
 
-    original = attention.flash_prefill
-    monkeypatch.setattr(attention, "flash_prefill", spy)
+    original = attention.prefill_attention
+    monkeypatch.setattr(attention, "prefill_attention", spy)
     run = LayerRunner("like_31b", index, dtype=torch.bfloat16)
     hidden = torch.randn(1, 20, 96, generator=torch.Generator().manual_seed(6)).bfloat16()
     run(hidden, range(20))
@@ -133,3 +133,30 @@ def test_sliding_prefill_work_grows_with_the_window_not_with_the_square():
     assert sliding[-1] < dense[-1] / 12  # blocks of 128 queries read 143 keys
     glob = [attention_flops(GLOBAL, length) for length in lengths]
     assert glob[-1] / glob[-2] > 3.3
+
+
+def test_kernels_are_asked_for_where_the_table_says(monkeypatch):
+    """By queries in prefill and by slots in decode, for the exported instance; never for other dtypes than bf16."""
+    asked = []
+    for name in ("prefill_attention", "cached_attention"):
+        original = getattr(attention, name)
+
+        def spy(*args, original=original, **kwargs):
+            asked.append((kwargs["kernel"], kwargs["lnc"]))
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(attention, name, spy)
+    wide = {**TEXT_CONFIGS["like_31b"], "head_dim": 128, "sliding_window": 1024}
+    weights = {name: torch.zeros(shape) for name, shape in weight_shapes(wide).items()}
+    for dtype, enabled, expected in (
+        (torch.bfloat16, True, True),
+        (torch.bfloat16, False, False),
+        (torch.float32, True, False),
+    ):
+        options = {"config": wide, "weights": weights, "dtype": dtype, "sequence_length": 2048, "nki_kernels": enabled}
+        run = LayerRunner("like_31b", SLIDING, **options)
+        asked.clear()
+        run(torch.zeros(1, 1024, 96, dtype=dtype), range(1024))
+        run(torch.zeros(1, 64, 96, dtype=dtype), range(64))
+        run(torch.zeros(1, 1, 96, dtype=dtype), [64])
+        assert asked == [(expected, 2), (False, 2), (expected, 2)]
