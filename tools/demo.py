@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `make demo` shows: a real export of the tiny checkpoint by `optimum-cli`, loaded in a new process, answering.
 
-    python tools/demo.py [--out DIR]
+python tools/demo.py [--out DIR]
 """
 
 import argparse
