@@ -60,6 +60,9 @@ lint: setup
 goldens: reference-env
 	$(REFERENCE_VENV)/bin/python tools/make_reference.py
 	$(REFERENCE_VENV)/bin/python tools/make_greedy_reference.py
+	$(REFERENCE_VENV)/bin/python -m tools.make_text_reference
+	$(REFERENCE_VENV)/bin/python -m tools.make_processing_reference
+	$(REFERENCE_VENV)/bin/python -m tools.make_vision_reference golden
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache out

@@ -14,9 +14,9 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from .not_simulated import NOT_SIMULATED_MODULES, NotSimulatedLoader
 from .platform import PLATFORM_MODULES, PlatformLoader
 from .policy import SDK_MODULES
-from .training import TRAINING_MODULES, TrainingLoader
 from .versions import DISTRIBUTIONS
 
 
@@ -46,8 +46,8 @@ class SimulatorFinder(MetaPathFinder):
     def find_spec(self, fullname: str, path=None, target=None) -> ModuleSpec | None:
         if fullname in SDK_MODULES:
             return PathFinder.find_spec(fullname, [str(ROOT)], target)
-        if fullname in TRAINING_MODULES:
-            return ModuleSpec(fullname, TrainingLoader(), is_package=TRAINING_MODULES[fullname])
+        if fullname in NOT_SIMULATED_MODULES:
+            return ModuleSpec(fullname, NotSimulatedLoader(), is_package=NOT_SIMULATED_MODULES[fullname])
         if fullname in PLATFORM_MODULES:
             spec = PathFinder.find_spec(fullname, path, target)
             if spec is not None and spec.loader is not None:

@@ -4,27 +4,10 @@
 import dataclasses
 
 import pytest
+from config_31b import CONFIG_31B
 
 from optimum_gemma4.modeling.configuration import Gemma4Config, Gemma4TextConfig
 from optimum_gemma4.modeling.geometry import LayerShard, RopeSpec, TextGeometry, supported_tp
-
-
-CONFIG_31B = {
-    "hidden_size": 5376,
-    "intermediate_size": 21504,
-    "num_hidden_layers": 60,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 16,
-    "num_global_key_value_heads": 4,
-    "head_dim": 256,
-    "global_head_dim": 512,
-    "sliding_window": 1024,
-    "attention_k_eq_v": True,
-    "hidden_size_per_layer_input": 0,
-    "final_logit_softcapping": 30.0,
-    "use_bidirectional_attention": "vision",
-    "max_position_embeddings": 262144,
-}
 
 
 @pytest.fixture(scope="module")

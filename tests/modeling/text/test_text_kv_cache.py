@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from config_31b import CONFIG_31B
 from text_models import TEXT_CONFIGS
 
 from optimum_gemma4.modeling.configuration import Gemma4TextConfig
@@ -15,20 +16,6 @@ SEQUENCE_LENGTH = 64
 ROWS = 3
 WINDOW = TEXT_CONFIGS["like_31b"]["sliding_window"]
 SLIDING, GLOBAL = 0, 5
-
-CONFIG_31B = {
-    "hidden_size": 5376,
-    "intermediate_size": 21504,
-    "num_hidden_layers": 60,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 16,
-    "num_global_key_value_heads": 4,
-    "head_dim": 256,
-    "global_head_dim": 512,
-    "sliding_window": 1024,
-    "attention_k_eq_v": True,
-    "hidden_size_per_layer_input": 0,
-}
 
 
 class TokenCache:

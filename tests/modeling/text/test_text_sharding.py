@@ -3,6 +3,7 @@
 
 import pytest
 import torch
+from config_31b import CONFIG_31B
 
 from optimum_gemma4.exporters.neuron_config import Gemma4NeuronConfig
 from optimum_gemma4.modeling.configuration import Gemma4TextConfig
@@ -10,20 +11,6 @@ from optimum_gemma4.modeling.text.decoder import Gemma4TextModel
 from optimum_gemma4.simulator.engine.ranks import tensor_parallel
 
 
-CONFIG_31B = {
-    "hidden_size": 5376,
-    "intermediate_size": 21504,
-    "num_hidden_layers": 60,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 16,
-    "num_global_key_value_heads": 4,
-    "head_dim": 256,
-    "global_head_dim": 512,
-    "sliding_window": 1024,
-    "attention_k_eq_v": True,
-    "hidden_size_per_layer_input": 0,
-    "final_logit_softcapping": 30.0,
-}
 SEQUENCE_LENGTH = 8192
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stand-in for neuronx_distributed.parallel_layers.layers: the parallel layers under the SDK's module name."""
 
-from optimum_gemma4.simulator.training import training_name
+from optimum_gemma4.simulator.not_simulated import not_simulated
 
 from ._layers.base import BaseParallelLayer, BaseParallelLinear
 from ._layers.column_linear import ColumnParallelLinear
@@ -20,4 +20,4 @@ __all__ = [
     "create_local_weight",
 ]
 
-create_local_weight = training_name(__name__, "create_local_weight")
+create_local_weight = not_simulated(__name__, "create_local_weight")

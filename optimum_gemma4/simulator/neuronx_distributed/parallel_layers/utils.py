@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from optimum_gemma4.simulator.training import training_name
+from optimum_gemma4.simulator.not_simulated import not_simulated
 
 from . import parallel_state
 
@@ -89,5 +89,5 @@ def set_tensor_model_parallel_attributes(
     tensor.rank_ordering = rank_ordering
 
 
-get_local_world_size = training_name(__name__, "get_local_world_size")
-move_model_to_device = training_name(__name__, "move_model_to_device")
+get_local_world_size = not_simulated(__name__, "get_local_world_size")
+move_model_to_device = not_simulated(__name__, "move_model_to_device")

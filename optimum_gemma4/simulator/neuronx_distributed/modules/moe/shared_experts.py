@@ -1,8 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""Stand-in for neuronx_distributed.modules.moe.shared_experts, which optimum-neuron's model registry imports by name."""
-
-from .unsupported import NotSimulated
-
-
-class SharedExperts(NotSimulated):
-    """Mixture of experts is not simulated."""
