@@ -107,7 +107,7 @@ def judge(model: Gemma4ForConditionalGeneration, folder: Path, pictures: int = 1
                 right += said == wanted
                 if said != wanted:
                     logger.info("%s: wanted %r, got %r", name, wanted, said)
-        scores[name] = right / len(rows)
+        scores[name] = right / max(1, len(rows))
         logger.info("%s: %d of %d", name, right, len(rows))
     return scores
 

@@ -2,8 +2,7 @@
 """Pictures for the tiny Gemma 4: `draw(seed)` gives an image and the sentence that describes it.
 
 One to three equal shapes of one colour on one side of a light canvas, in several aspect ratios. Only numpy and pillow
-are needed, so that tests and demos can draw the same pictures without the training environment. Also here: `noise(seed)`,
-the random images of any size with which the preprocessing is compared.
+are needed, so that tests and demos can draw the same pictures without the training environment.
 """
 
 from dataclasses import dataclass
@@ -103,18 +102,3 @@ def draw(seed: int) -> tuple[Image.Image, str]:
     scene = random_scene(rng)
     size = SIZES[int(rng.integers(len(SIZES)))]
     return paint_scene(scene, rng, size), scene.description
-
-
-def noise(seed: int) -> Image.Image:
-    """A random image of a random size (every eighth one an extreme strip), the same for a seed on every machine."""
-    rng = np.random.default_rng(seed)
-    if seed % 8 == 7:
-        short, long = int(rng.integers(1, 9)), int(rng.integers(300, 2200))
-        width, height = (long, short) if seed % 16 == 7 else (short, long)
-    else:
-        width, height = int(rng.integers(16, 700)), int(rng.integers(16, 700))
-    small = rng.integers(0, 256, (max(1, height // 7), max(1, width // 7), 3), dtype=np.uint8)
-    rows = np.arange(height) * small.shape[0] // height
-    columns = np.arange(width) * small.shape[1] // width
-    speckle = rng.integers(-8, 9, (height, width, 3))
-    return Image.fromarray(np.clip(small[rows][:, columns].astype(np.int64) + speckle, 0, 255).astype(np.uint8))

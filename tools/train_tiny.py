@@ -6,6 +6,8 @@ sibling modules generate: first the decoder on text and, beside it in a second p
 the pictures; then both together. The weights are rounded to bf16, saved with the Hub's layout, and then judged.
 
     python tools/train_tiny.py --out examples/gemma4-tiny
+
+`--decoder FOLDER` takes the decoder of a checkpoint that has been trained on text already.
 """
 
 import argparse
@@ -123,6 +125,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="steps of the decoder on text")
     parser.add_argument("--tower-steps", type=int, default=1500, help="steps of the vision tower on labels")
     parser.add_argument("--joint-steps", type=int, default=500, help="steps of both together")
+    parser.add_argument("--decoder", type=Path, help="checkpoint whose decoder is taken instead of training one on text")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -141,9 +144,12 @@ def main() -> None:
         tower = in_background(train_tower, arguments.tower_steps, arguments.seed, tower_weights, half)
     torch.set_num_threads(half)
     model = build(HUB_CONFIG, arguments.seed)
-    texts = text_batches(encode, arguments.seed, 2048)
-    decoder = list(model.model.language_model.parameters())
-    optimise("text", decoder, (answer_loss(model, b) for b in texts), arguments.steps, 3e-3)
+    if arguments.decoder:
+        reload_rounded(model, arguments.decoder)
+    else:
+        texts = text_batches(encode, arguments.seed, 2048)
+        decoder = list(model.model.language_model.parameters())
+        optimise("text", decoder, (answer_loss(model, b) for b in texts), arguments.steps, 3e-3)
 
     torch.set_num_threads(arguments.threads)
     if tower is not None:
@@ -151,7 +157,6 @@ def main() -> None:
         if tower.exitcode:
             raise RuntimeError(f"training of the vision tower ended with status {tower.exitcode}")
         stored = torch.load(tower_weights)
-        tower_weights.unlink()
         model.model.vision_tower.load_state_dict(stored["tower"])
         model.model.embed_vision.load_state_dict(stored["projector"])
     if arguments.joint_steps:
@@ -160,6 +165,7 @@ def main() -> None:
         both = (answer_loss(model, next(texts)) + answer_loss(model, next(pictures)) for _ in iter(int, 1))
         optimise("joint", list(model.parameters()), both, arguments.joint_steps, 1e-3)
 
+    tower_weights.unlink(missing_ok=True)
     count = save(model, HUB_CONFIG, arguments.out)
     logger.info("saved %d parameters after %.1f minutes", count, (time.time() - start) / 60)
     reload_rounded(model, arguments.out)
