@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 export PYTHONHASHSEED := 0
 
-.PHONY: setup test test-slow test-memory test-big demo lint goldens reference-env clean
+.PHONY: setup test test-slow test-memory test-big test-vision-31b demo lint goldens reference-env clean
 
 setup: $(VENV)/.ready
 
@@ -49,6 +49,10 @@ test-memory: setup
 test-big: setup reference-env
 	$(BIN)/python -m pytest -m slow tests/parity/test_big_random.py --log-cli-level=INFO
 
+# The 31B's vision tower at full width and depth in bf16, beside transformers
+test-vision-31b: setup reference-env
+	$(BIN)/python -m pytest -m slow tests/modeling/vision/test_full_size.py
+
 demo: setup
 	$(BIN)/python tools/demo.py
 
@@ -59,7 +63,9 @@ lint: setup
 # Expected values of the tests, from transformers' own Gemma 4
 goldens: reference-env
 	$(REFERENCE_VENV)/bin/python tools/make_reference.py
+	$(REFERENCE_VENV)/bin/python tools/make_picture_reference.py
 	$(REFERENCE_VENV)/bin/python tools/make_greedy_reference.py
+	$(REFERENCE_VENV)/bin/python -m tools.make_multimodal_reference
 	$(REFERENCE_VENV)/bin/python -m tools.make_text_reference
 	$(REFERENCE_VENV)/bin/python -m tools.make_processing_reference
 	$(REFERENCE_VENV)/bin/python -m tools.make_vision_reference golden

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes `tests/parity/golden/multimodal_*.npz`: what transformers' own Gemma 4 makes of prompts with pictures.
+
+Run in the reference environment, from the repository's root:
+
+    python -m tools.make_multimodal_reference [--out tests/parity/golden]
+
+For each random model and prompt of `tests/parity/multimodal_models.py`, in fp32 with eager attention, one prompt at a
+time and without padding: `prompt` (ids), `tokens` (greedy, no stop ids) and `logits` of every step, and of some prompts
+those of every position (`whole`). And `features`: soft tokens of pictures of five shapes for three budgets.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import Gemma4Config, Gemma4ForConditionalGeneration
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+
+from tests.parity.multimodal_models import (
+    ASPECTS,
+    BUDGETS,
+    MULTIMODAL_CONFIGS,
+    NEW_TOKENS,
+    PROMPTS,
+    PROMPTS_OF,
+    WHOLE,
+    Prompt,
+    kept_rows,
+    multimodal_weight,
+)
+
+
+GOLDEN = Path("tests/parity/golden")
+
+
+def build(name: str) -> Gemma4ForConditionalGeneration:
+    """A model in fp32."""
+    config = Gemma4Config(**{key: value for key, value in MULTIMODAL_CONFIGS[name].items() if key != "architectures"})
+    config._attn_implementation = "eager"
+    model = Gemma4ForConditionalGeneration(config).eval()
+    stored = model.model.state_dict()
+    weights = {key: multimodal_weight(key, tuple(value.shape)) for key, value in stored.items()}
+    model.model.load_state_dict(weights)
+    model.tie_weights()
+    return model
+
+
+def prepared(prompt: Prompt) -> dict[str, torch.Tensor]:
+    """Inputs of the model, as the reference's own image processor makes them."""
+    pictures = prompt.pictures()
+    inputs, counts = {}, []
+    if pictures:
+        images = Gemma4ImageProcessorPil()(pictures, max_soft_tokens=prompt.budget, return_tensors="pt")
+        inputs = {"pixel_values": images["pixel_values"], "image_position_ids": images["image_position_ids"]}
+        counts = [int(count) for count in images["num_soft_tokens_per_image"]]
+    ids = prompt.ids(counts)[None]
+    types = (ids == MULTIMODAL_CONFIGS["like_31b"]["image_token_id"]).long()
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": types, **inputs}
+
+
+def features(model: Gemma4ForConditionalGeneration) -> dict[str, np.ndarray]:
+    """Some soft tokens of every picture at every budget."""
+    found = {}
+    for budget in BUDGETS:
+        pictures = [picture.draw() for picture in ASPECTS.values()]
+        images = Gemma4ImageProcessorPil()(pictures, max_soft_tokens=budget, return_tensors="pt")
+        outputs = model.get_image_features(images["pixel_values"], images["image_position_ids"]).pooler_output
+        for aspect, rows in zip(ASPECTS, outputs, strict=True):
+            found[f"{aspect} {budget}.features"] = rows[torch.from_numpy(kept_rows(len(rows)))].numpy()
+    return found
+
+
+@torch.no_grad()
+def reference(name: str) -> dict[str, np.ndarray]:
+    """Everything that is kept of one model."""
+    model = build(name)
+    golden = features(model)
+    for key in PROMPTS_OF[name]:
+        inputs = prepared(PROMPTS[key])
+        output = model.generate(
+            **inputs,
+            max_new_tokens=NEW_TOKENS,
+            do_sample=False,
+            eos_token_id=None,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
+        golden[f"{key}.prompt"] = inputs["input_ids"][0].numpy().astype(np.int16)
+        golden[f"{key}.tokens"] = output.sequences[0, inputs["input_ids"].shape[1] :].numpy().astype(np.int16)
+        golden[f"{key}.logits"] = torch.cat(output.logits).numpy()
+        if key in WHOLE:
+            golden[f"{key}.whole"] = model(**inputs).logits[0].numpy()
+    return golden
+
+
+def main() -> None:
+    """Write one file for each model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=GOLDEN)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in MULTIMODAL_CONFIGS:
+        np.savez_compressed(arguments.out / f"multimodal_{name}.npz", **reference(name))
+
+
+if __name__ == "__main__":
+    main()
