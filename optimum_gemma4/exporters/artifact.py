@@ -11,23 +11,13 @@ import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
-
-from huggingface_hub import snapshot_download
+from zipfile import is_zipfile
 
 from .checkpoint import shard_file_name
 from .neuron_config import Gemma4NeuronConfig
 from .safetensors_source import read_header
 
 
-SIDE_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-)
-PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 NEURON_CONFIG = "neuron_config.json"
 CHECKPOINT_FOLDER = "checkpoint"
 
@@ -108,47 +98,42 @@ class Staging:
                 break
 
 
-def copy_side_files(model: str, folder: Path, takes_images: bool, **hub_kwargs: str | None) -> list[str]:
-    """Copies tokenizer, chat template, generation and processor configuration beside the compiled graphs.
-
-    Args:
-        model: Local folder or Hub id.
-        folder: The artifact.
-        takes_images: The processor's files are for an artifact that does; a pipeline would take the processor of one
-            that does not for its tokenizer.
-        hub_kwargs: `cache_dir`, `revision`, `token` for a Hub id.
-
-    Returns:
-        The names of the files that the checkpoint has.
-    """
-    names = (*SIDE_FILES, *PROCESSOR_FILES) if takes_images else SIDE_FILES
-    source = Path(model)
-    if not source.is_dir():
-        source = Path(snapshot_download(model, allow_patterns=list(names), **hub_kwargs))
-    present = [name for name in names if (source / name).is_file()]
-    for name in present:
-        shutil.copyfile(source / name, folder / name)
-    return present
-
-
-def check_artifact(folder: Path, neuron_config: Gemma4NeuronConfig, bundle_files: list[str]) -> None:
+def check_artifact(folder: Path, neuron_config: Gemma4NeuronConfig, bundles: dict[str, str]) -> None:
     """Makes sure that a local artifact is complete before anything is loaded from it.
 
     Args:
         folder: The artifact.
         neuron_config: Its own, already read.
-        bundle_files: Names of the compiled bundles that it must hold.
+        bundles: Name and file of every compiled bundle that it must hold.
 
     Raises:
-        ValueError: a missing or damaged file, by name.
+        ValueError: a missing or damaged file, by name, or an artifact for the other task.
     """
-    missing = [name for name in bundle_files if not (folder / name).is_file()]
-    if missing:
-        raise ValueError(f"{folder} is not a complete export: {', '.join(missing)} missing; export again")
+    missing = [name for name in bundles.values() if not (folder / name).is_file()]
+    if missing and neuron_config.max_soft_tokens and "vision" not in bundles:
+        raise ValueError(f"{folder} takes images: load it with NeuronModelForImageTextToText of optimum_gemma4")
+    if missing and not neuron_config.max_soft_tokens and "vision" in bundles:
+        raise ValueError(f"{folder} holds the text model alone: load it with NeuronModelForCausalLM")
+    faults = [f"{', '.join(missing)} missing"] if missing else []
+    # A bundle is a zip archive: the list of what it holds is at its end
+    faults += [
+        f"{name} is cut short" for name in bundles.values() if name not in missing and not is_zipfile(folder / name)
+    ]
+    faults += [] if faults else _weight_faults(folder / CHECKPOINT_FOLDER, neuron_config, list(bundles))
+    if faults:
+        raise ValueError(f"{folder} is not a complete export: {'; '.join(faults)}; export again")
+
+
+def _weight_faults(checkpoint: Path, neuron_config: Gemma4NeuronConfig, bundles: list[str]) -> list[str]:
+    """What is wrong with the rank files, if the artifact holds any."""
+    if not checkpoint.is_dir():
+        return []
     start = neuron_config.start_rank_id
-    for weights in sorted((folder / CHECKPOINT_FOLDER).glob("**/weights")):
+    for bundle in bundles:
+        weights = (checkpoint if len(bundles) == 1 else checkpoint / bundle) / "weights"
         for rank in range(start, start + neuron_config.local_ranks_size):
             try:
                 read_header(weights / shard_file_name(rank))
             except ValueError as error:
-                raise ValueError(f"{folder} is not a complete export: {error}; export again") from error
+                return [str(error)]
+    return []

@@ -17,10 +17,11 @@ from optimum.neuron.utils import DTYPE_MAPPER
 from optimum.neuron.utils.instance import align_compilation_target
 from transformers import AutoConfig, PretrainedConfig
 
-from .artifact import Staging, copy_side_files
+from .artifact import Staging
 from .checkpoint import check_checkpoint
 from .memory_planner import plan_memory
-from .options import given_options
+from .options import IMAGE_OPTIONS, given_flags, given_options
+from .side_files import copy_side_files
 from .tasks import IMAGE_TASK, TEXT_TASK, gemma4_task
 
 
@@ -31,11 +32,17 @@ _WITHOUT_EFFECT = {
     "atol": None,
     "auto_cast": None,
     "dynamic_batch_size": False,
+    "height": None,
+    "image_batch_size": None,
+    "image_size": None,
     "inline_weights_neff": False,
     "O1": False,
     "O3": False,
+    "num_images_per_prompt": None,
     "output_attentions": False,
     "output_hidden_states": False,
+    "patch_size": None,
+    "width": None,
 }
 
 
@@ -52,6 +59,7 @@ def export_gemma4(args: Namespace, config_dict: dict[str, Any]) -> None:
     """
     _warn_without_effect(args)
     task = _task(args, config_dict)
+    _refuse_image_options(args, config_dict, task)
     source = Path(args.model, args.subfolder)
     is_local = source.is_dir()
     if args.subfolder and not is_local:
@@ -73,8 +81,7 @@ def export_gemma4(args: Namespace, config_dict: dict[str, Any]) -> None:
     )
     bundles = ("text", "vision") if task == IMAGE_TASK else ("text",)
     if is_local:
-        for bundle in bundles:
-            check_checkpoint(source, config, bundle)
+        _check_weights(source, config, bundles)
     plan = plan_memory(config, neuron_config, bundles)
     logger.info("%s", plan.describe())
     plan.check(config, neuron_config)
@@ -84,7 +91,13 @@ def export_gemma4(args: Namespace, config_dict: dict[str, Any]) -> None:
             model, config=config, neuron_config=neuron_config, cache_dir=args.cache_dir, load_weights=False
         )
         compiled.save_pretrained(str(staging.folder))
-        copy_side_files(model, staging.folder, task == IMAGE_TASK, cache_dir=args.cache_dir)
+        copy_side_files(
+            model,
+            staging.folder,
+            neuron_config.max_soft_tokens,
+            revision=neuron_config.checkpoint_revision,
+            cache_dir=args.cache_dir,
+        )
         staging.commit()
     logger.info("Exported %s for %s to %s", args.model, task, args.output)
 
@@ -108,6 +121,25 @@ def _task(args: Namespace, config_dict: dict[str, Any]) -> str:
     if task not in known:
         raise ValueError(f"--task {args.task}: {args.model} is exported for {' or '.join(known)}")
     return task
+
+
+def _refuse_image_options(args: Namespace, config_dict: dict[str, Any], task: str) -> None:
+    flags = given_flags(args, IMAGE_OPTIONS)
+    if task == IMAGE_TASK or not flags:
+        return
+    if config_dict.get("vision_config") is None:
+        raise ValueError(f"{', '.join(flags)}: --model {args.model} has no vision encoder; leave it out")
+    raise ValueError(f"{', '.join(flags)}: --task {args.task} exports the text model alone; use --task {IMAGE_TASK}")
+
+
+def _check_weights(source: Path, config: PretrainedConfig, bundles: tuple[str, ...]) -> None:
+    for bundle in bundles:
+        try:
+            check_checkpoint(source, config, bundle)
+        except ValueError as error:
+            if bundle == "vision":
+                raise ValueError(f"{error}; --task {TEXT_TASK} exports the text model alone") from error
+            raise
 
 
 def _config(model: str, args: Namespace, task: str) -> PretrainedConfig:

@@ -6,11 +6,16 @@ keyword arguments of `get_neuron_config`. None of them has a default here, so th
 """
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable
 from typing import Any
 
 from optimum.neuron.utils.instance import SUPPORTED_INSTANCE_TYPES
 
+from ..modeling.processing.image_processor import SUPPORTED_SOFT_TOKENS
 from ..simulator import backend_name
+
+
+_BUDGETS = ", ".join(map(str, SUPPORTED_SOFT_TOKENS))
 
 
 def _lengths(text: str) -> list[int]:
@@ -21,6 +26,19 @@ def _lengths(text: str) -> list[int]:
     if any(length < 1 for length in lengths):
         raise ArgumentTypeError(f"{text!r}: every length must be at least 1")
     return sorted(set(lengths))
+
+
+def _image_budgets(text: str) -> list[int]:
+    try:
+        budgets = {int(part) for part in text.split(",")}
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is not a list of integers such as 70,280") from None
+    unknown = sorted(budgets - set(SUPPORTED_SOFT_TOKENS))
+    if unknown:
+        raise ArgumentTypeError(
+            f"{', '.join(map(str, unknown))}: an image takes at most one of {_BUDGETS} soft tokens"
+        )
+    return sorted(budgets)
 
 
 def _positive(text: str) -> int:
@@ -44,6 +62,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "--max_context_length": {
         "dest": "max_context_length",
         "type": _positive,
+        "metavar": "N",
         "help": "Longest prompt, in tokens. Defaults to the sequence length.",
     },
     "--on_device_sampling": {
@@ -61,7 +80,23 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "action": "store_false",
         "help": "Leave attention to the compiler: no NKI kernels.",
     },
+    "--max_soft_tokens": {
+        "dest": "max_soft_tokens",
+        "type": _image_budgets,
+        "metavar": "N,N,...",
+        "help": f"Image budgets to compile, in soft tokens: any of {_BUDGETS}. An image runs in the smallest that holds "
+        "it. Defaults to the checkpoint's own. Only for image-text-to-text.",
+    },
+    "--max_images": {
+        "dest": "max_images",
+        "type": _positive,
+        "metavar": "N",
+        "help": "Images in one prompt. Defaults to as many as fit the longest prompt; a limit saves device memory. Only "
+        "for image-text-to-text.",
+    },
 }
+# Options of a task that takes images, by the name that `get_neuron_config` knows them under
+IMAGE_OPTIONS = ("max_soft_tokens", "max_images")
 
 
 def add_gemma4_options(parser: ArgumentParser) -> None:
@@ -86,7 +121,8 @@ def given_options(args: Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
-def given_flags(args: Namespace) -> list[str]:
-    """The flags that `given_options` may come from, for messages."""
+def given_flags(args: Namespace, names: Iterable[str] | None = None) -> list[str]:
+    """The flags that `given_options` may come from, for messages; only those of `names` if these are given."""
     given = given_options(args)
-    return [flag for flag, keywords in _OPTIONS.items() if keywords["dest"] in given]
+    wanted = given if names is None else given.keys() & set(names)
+    return [flag for flag, keywords in _OPTIONS.items() if keywords["dest"] in wanted]

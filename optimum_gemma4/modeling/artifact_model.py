@@ -149,7 +149,7 @@ class Gemma4ArtifactMixin:
         _check_instance(neuron_config)
         names = list(cls.create_bundles(config, neuron_config))
         files = {name: bundle_file_name(name, names) for name in names}
-        check_artifact(folder, neuron_config, list(files.values()))
+        check_artifact(folder, neuron_config, files)
         bundles = {name: load_bundle(folder / file) for name, file in files.items()}
         model = cls._from_bundles(config, neuron_config, bundles)
         model._read_generation_config(folder)

@@ -2,14 +2,16 @@
 """The output folder appears whole or not at all, and a folder that is not whole is refused when it is loaded."""
 
 import os
+import shutil
 import stat
+import zipfile
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from optimum_gemma4 import Gemma4NeuronConfig
-from optimum_gemma4.exporters.artifact import Staging, check_artifact, copy_side_files
+from optimum_gemma4.exporters.artifact import Staging, check_artifact
 from optimum_gemma4.exporters.checkpoint import shard_file_name
 
 
@@ -100,58 +102,93 @@ def test_space_that_runs_out_is_the_outputs_fault(tmp_path):
     assert _names(tmp_path) == []
 
 
-def test_side_files_are_copied_as_they_are(tmp_path):
-    source, target = tmp_path / "source", tmp_path / "target"
-    source.mkdir()
-    target.mkdir()
-    for name in ("tokenizer.json", "chat_template.jinja", "processor_config.json", "model.safetensors", "README.md"):
-        (source / name).write_text(name)
-    assert copy_side_files(str(source), target, takes_images=False) == ["tokenizer.json", "chat_template.jinja"]
-    assert _names(target) == ["chat_template.jinja", "tokenizer.json"]
-    assert "processor_config.json" in copy_side_files(str(source), target, takes_images=True)
+TEXT = {"text": "model.pt"}
+BOTH = {"vision": "model_vision.pt", "text": "model_text.pt"}
+
+
+def _write_artifact(folder, bundles, weights_folders):
+    for name in bundles.values():
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("graph", "graph")
+    for weights in weights_folders:
+        (folder / "checkpoint" / weights).mkdir(parents=True)
+        for rank in range(2):
+            save_file({"w": torch.zeros(100)}, folder / "checkpoint" / weights / shard_file_name(rank))
+    return folder
 
 
 @pytest.fixture
 def artifact(tmp_path):
-    weights = tmp_path / "checkpoint" / "weights"
-    weights.mkdir(parents=True)
-    (tmp_path / "model.pt").write_text("graph")
-    for rank in range(2):
-        save_file({"w": torch.zeros(100)}, weights / shard_file_name(rank))
-    return tmp_path
+    return _write_artifact(tmp_path, TEXT, ["weights"])
 
 
-NEURON_CONFIG = Gemma4NeuronConfig(batch_size=1, sequence_length=64, tp_degree=2, torch_dtype=torch.float32)
+@pytest.fixture
+def image_artifact(tmp_path):
+    return _write_artifact(tmp_path, BOTH, ["vision/weights", "text/weights"])
+
+
+def _neuron_config(**options) -> Gemma4NeuronConfig:
+    return Gemma4NeuronConfig(batch_size=1, sequence_length=64, tp_degree=2, torch_dtype=torch.float32, **options)
+
+
+NEURON_CONFIG = _neuron_config()
+IMAGE_NEURON_CONFIG = _neuron_config(max_soft_tokens=[70], max_images=1)
 
 
 def test_a_complete_artifact_passes(artifact):
-    check_artifact(artifact, NEURON_CONFIG, ["model.pt"])
+    check_artifact(artifact, NEURON_CONFIG, TEXT)
 
 
-def test_an_artifact_whose_weights_are_on_the_hub_passes(artifact):
-    for path in (artifact / "checkpoint" / "weights").iterdir():
-        path.unlink()
-    (artifact / "checkpoint" / "weights").rmdir()
-    check_artifact(artifact, NEURON_CONFIG, ["model.pt"])
+def test_a_complete_artifact_of_two_bundles_passes(image_artifact):
+    check_artifact(image_artifact, IMAGE_NEURON_CONFIG, BOTH)
 
 
-def test_missing_graphs_are_named(artifact):
-    with pytest.raises(ValueError, match=r"not a complete export: model_text\.pt, model_vision\.pt missing"):
-        check_artifact(artifact, NEURON_CONFIG, ["model_text.pt", "model_vision.pt"])
+@pytest.mark.parametrize("bundles", [TEXT, BOTH])
+def test_an_artifact_whose_weights_are_on_the_hub_passes(tmp_path, bundles):
+    check_artifact(_write_artifact(tmp_path, bundles, []), NEURON_CONFIG, bundles)
 
 
-@pytest.mark.parametrize("folder", ["weights", "vision/weights"])
-def test_weights_that_are_cut_short_are_named(artifact, folder):
-    (artifact / "checkpoint" / "weights").rename(artifact / "moved")
-    (artifact / "checkpoint" / folder).parent.mkdir(exist_ok=True)
-    (artifact / "moved").rename(artifact / "checkpoint" / folder)
-    with open(artifact / "checkpoint" / folder / shard_file_name(1), "r+b") as stream:
+@pytest.mark.parametrize("name", BOTH.values())
+def test_a_missing_bundle_is_named(image_artifact, name):
+    (image_artifact / name).unlink()
+    with pytest.raises(ValueError, match=f"not a complete export: {name} missing; export again"):
+        check_artifact(image_artifact, IMAGE_NEURON_CONFIG, BOTH)
+
+
+@pytest.mark.parametrize("name", BOTH.values())
+def test_a_bundle_that_is_cut_short_is_named(image_artifact, name):
+    with open(image_artifact / name, "r+b") as stream:
+        stream.truncate((image_artifact / name).stat().st_size - 1)
+    with pytest.raises(ValueError, match=f"not a complete export: {name} is cut short; export again"):
+        check_artifact(image_artifact, IMAGE_NEURON_CONFIG, BOTH)
+
+
+@pytest.mark.parametrize("bundle", BOTH)
+def test_weights_that_are_cut_short_are_named(image_artifact, bundle):
+    with open(image_artifact / "checkpoint" / bundle / "weights" / shard_file_name(1), "r+b") as stream:
         stream.truncate(200)
-    with pytest.raises(ValueError, match=r"not a complete export: .*tp1_sharded_checkpoint\.safetensors is 200 bytes"):
-        check_artifact(artifact, NEURON_CONFIG, ["model.pt"])
+    message = rf"not a complete export: .*{bundle}/weights/tp1_sharded_checkpoint\.safetensors is 200 bytes"
+    with pytest.raises(ValueError, match=message):
+        check_artifact(image_artifact, IMAGE_NEURON_CONFIG, BOTH)
+
+
+@pytest.mark.parametrize("bundle", BOTH)
+def test_a_bundle_without_weights_is_named(image_artifact, bundle):
+    shutil.rmtree(image_artifact / "checkpoint" / bundle)
+    message = rf"{bundle}/weights/tp0_sharded_checkpoint\.safetensors is missing; export again"
+    with pytest.raises(ValueError, match=message):
+        check_artifact(image_artifact, IMAGE_NEURON_CONFIG, BOTH)
 
 
 def test_a_rank_without_weights_is_named(artifact):
     (artifact / "checkpoint" / "weights" / shard_file_name(0)).unlink()
     with pytest.raises(ValueError, match=r"tp0_sharded_checkpoint\.safetensors is missing; export again"):
-        check_artifact(artifact, NEURON_CONFIG, ["model.pt"])
+        check_artifact(artifact, NEURON_CONFIG, TEXT)
+
+
+def test_the_class_for_the_other_task_is_told_which_to_use(image_artifact, tmp_path_factory):
+    with pytest.raises(ValueError, match="takes images: load it with NeuronModelForImageTextToText"):
+        check_artifact(image_artifact, IMAGE_NEURON_CONFIG, TEXT)
+    text = _write_artifact(tmp_path_factory.mktemp("text"), TEXT, ["weights"])
+    with pytest.raises(ValueError, match="holds the text model alone: load it with NeuronModelForCausalLM"):
+        check_artifact(text, NEURON_CONFIG, BOTH)

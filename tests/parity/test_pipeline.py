@@ -13,7 +13,7 @@ from optimum.neuron.configuration_utils import NeuronConfig
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, pipeline
 from transformers.onnx.utils import get_preprocessor
 
-from optimum_gemma4.exporters.artifact import copy_side_files
+from optimum_gemma4.exporters.side_files import copy_side_files
 
 
 CHECKPOINT = Path(__file__).parents[2] / "examples" / "gemma4-tiny"
@@ -29,7 +29,7 @@ def exports(tmp_path_factory) -> Exports:
 @pytest.fixture(scope="module")
 def folder(exports):
     folder = exports.artifact(CHECKPOINT, sequence_length=96, batch_size=2)
-    copy_side_files(str(CHECKPOINT), folder, takes_images=False)
+    copy_side_files(str(CHECKPOINT), folder, budgets=None)
     return folder
 
 
