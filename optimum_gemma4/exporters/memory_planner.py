@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much memory an export needs, told before anything is compiled, and refused when a core cannot hold it.
 
-Weights are counted from the key table and the KV cache from the model's own cache tensors, per NeuronCore and exactly.
-What the compiler adds (activations, collectives, code) is not known before it has run: a tenth of the core is kept for
-it. Host memory is what the export and a load take besides the interpreter.
+Weights are counted from the key table, the KV cache from the model's own cache tensors and the image features from the
+declared inputs of the prefill graphs, per NeuronCore and exactly. Of the activations, only those of the vision encoder
+are estimated, since its attention over all patches grows with the square of the image budget. What the compiler adds
+(other activations, collectives, code) is not known before it has run: a tenth of the core is kept for it. Host memory is
+what the export and a load take besides the interpreter.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
@@ -14,9 +17,12 @@ from transformers import PretrainedConfig
 
 from ..modeling.geometry import TextGeometry, supported_tp
 from ..modeling.text.kv_cache import Gemma4KVCache
+from ..modeling.vision.attention import QUERY_BLOCK
 from ..modeling.vision.spec import VisionSpec
-from .key_table import text_specs, vision_specs
+from .export_config import Gemma4NeuronExportConfig
+from .key_table import TensorSpec, text_specs, vision_specs
 from .neuron_config import Gemma4NeuronConfig
+from .tasks import IMAGE_TASK
 
 
 GIB, MIB = 2**30, 2**20
@@ -29,6 +35,36 @@ TRACED_MODULES = 2
 
 
 @dataclass(frozen=True)
+class ImageMemory:
+    """Bytes per core that an artifact takes for images.
+
+    Attributes:
+        weight_bytes: Of the vision encoder; part of the plan's weights.
+        budget: Soft tokens of the largest vision graph.
+        activation_bytes: Inputs, attention scores and hidden states of that graph, an estimate.
+        feature_bytes: The soft tokens that each prefill graph takes, by prompt length.
+    """
+
+    weight_bytes: int
+    budget: int
+    activation_bytes: int
+    feature_bytes: dict[int, int]
+
+    @property
+    def run_bytes(self) -> int:
+        """What a call adds to the weights: images are encoded before the prompt, so the larger of the two."""
+        return max(self.activation_bytes, *self.feature_bytes.values())
+
+    def describe(self) -> str:
+        """Part of the plan's line."""
+        features = ", ".join(f"{length}: {_size(count)}" for length, count in self.feature_bytes.items())
+        return (
+            f", vision activations about {_size(self.activation_bytes)} at {self.budget} soft tokens, "
+            f"image features by prefill graph ({features})"
+        )
+
+
+@dataclass(frozen=True)
 class MemoryPlan:
     """Bytes per core, at one tensor-parallel size, and bytes of host memory."""
 
@@ -37,11 +73,12 @@ class MemoryPlan:
     tp_degree: int
     weight_bytes: int
     kv_bytes: int
+    images: ImageMemory | None = None
 
     @property
     def core_bytes(self) -> int:
-        """Weights and KV cache on one core."""
-        return self.weight_bytes + self.kv_bytes
+        """Weights, KV cache and what images add, on one core."""
+        return self.weight_bytes + self.kv_bytes + (self.images.run_bytes if self.images else 0)
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -59,10 +96,12 @@ class MemoryPlan:
 
     def describe(self) -> str:
         """One line for the log."""
+        vision = f" ({_size(self.images.weight_bytes)} of them vision)" if self.images else ""
+        images = self.images.describe() if self.images else ""
         return (
             f"Memory per NeuronCore ({self.target}, {CORE_BYTES[self.target] / GIB:.0f} GiB, "
-            f"{self.tp_degree} cores): weights {_size(self.weight_bytes)}, KV cache {_size(self.kv_bytes)}. "
-            f"Host: {_size(self.host_export_bytes)} to export, {_size(self.checkpoint_bytes)} to load."
+            f"{self.tp_degree} cores): weights {_size(self.weight_bytes)}{vision}, "
+            f"KV cache {_size(self.kv_bytes)}{images}. Host: {_size(self.host_export_bytes)} to export, {_size(self.checkpoint_bytes)} to load."
         )
 
     def check(self, config: PretrainedConfig, neuron_config: Gemma4NeuronConfig) -> None:
@@ -77,12 +116,23 @@ class MemoryPlan:
             tp for tp in supported_tp(config) if tp > self.tp_degree and self._fits_at(config, neuron_config, tp)
         ]
         advice = f"--tensor_parallel_size {fitting[0]} fits" if fitting else "no --tensor_parallel_size fits"
+        images = f", images ({_size(self.images.run_bytes)})" if self.images else ""
         raise ValueError(
-            f"weights ({_size(self.weight_bytes)}) and KV cache ({_size(self.kv_bytes)}) take {_size(self.core_bytes)} of a "
-            f"{self.target} core's {CORE_BYTES[self.target] / GIB:.0f} GiB, and a tenth is kept for the compiler: "
-            f"{advice}; or lower --sequence_length {neuron_config.sequence_length} or "
-            f"--batch_size {neuron_config.batch_size}"
+            f"weights ({_size(self.weight_bytes)}), KV cache ({_size(self.kv_bytes)}){images} take "
+            f"{_size(self.core_bytes)} of a {self.target} core's {CORE_BYTES[self.target] / GIB:.0f} GiB, and a tenth is "
+            f"kept for the compiler: {advice}; or lower --sequence_length {neuron_config.sequence_length} or "
+            f"--batch_size {neuron_config.batch_size}{self._image_advice(neuron_config)}"
         )
+
+    def _image_advice(self, neuron_config: Gemma4NeuronConfig) -> str:
+        """The image options whose part of the memory is what does not fit."""
+        if self.images is None or self.weight_bytes + self.kv_bytes > USABLE * CORE_BYTES[self.target]:
+            return ""
+        budgets = ",".join(map(str, neuron_config.max_soft_tokens))
+        if self.images.activation_bytes >= self.images.run_bytes:
+            return f" or --max_soft_tokens {budgets}"
+        given = neuron_config.max_images
+        return f" or --max_images {given}" if given else " or limit the images of a prompt with --max_images"
 
     def _fits_at(self, config: PretrainedConfig, neuron_config: Gemma4NeuronConfig, tp_degree: int) -> bool:
         try:
@@ -112,15 +162,48 @@ def plan_memory(
     tp = neuron_config.tp_degree if tp_degree is None else tp_degree
     geometry.check_tp(tp)
     dtype = neuron_config.torch_dtype
-    specs = list(text_specs(geometry, ""))
+    weights = _weight_bytes(text_specs(geometry, ""), tp, dtype)
+    images = None
     if "vision" in bundles:
         vision = VisionSpec.from_config(config.vision_config, geometry.hidden_size)
         vision.check_tp(tp)
-        specs += vision_specs(vision, "")
-    values = sum(prod(target.rank_shape(tp)) for spec in specs for target in spec.targets)
+        images = _image_memory(config, neuron_config, vision, tp)
+        weights += images.weight_bytes
     with torch.device("meta"):
         cache = Gemma4KVCache(geometry, tp, neuron_config.batch_size, neuron_config.sequence_length, dtype)
-    return MemoryPlan(neuron_config.target, bundles, tp, values * dtype.itemsize, cache.num_bytes())
+    return MemoryPlan(neuron_config.target, bundles, tp, weights, cache.num_bytes(), images)
+
+
+def _image_memory(
+    config: PretrainedConfig, neuron_config: Gemma4NeuronConfig, vision: VisionSpec, tp: int
+) -> ImageMemory:
+    dtype, budget = neuron_config.torch_dtype, max(neuron_config.max_soft_tokens)
+    graphs = Gemma4NeuronExportConfig(config, IMAGE_TASK, neuron_config).prefill_graphs()
+    features = {}
+    for length, graph in zip(neuron_config.prefill_buckets, graphs, strict=True):
+        (spec,) = (spec for spec in graph.inputs if spec.name == "image_features")
+        features[length] = prod(spec.shape) * spec.dtype.itemsize
+    return ImageMemory(
+        _weight_bytes(vision_specs(vision, ""), tp, dtype),
+        budget,
+        _activation_bytes(vision, budget, tp, dtype),
+        features,
+    )
+
+
+def _activation_bytes(vision: VisionSpec, budget: int, tp: int, dtype: torch.dtype) -> int:
+    """Pixels, residual, and the larger of a layer's two halves: attention scores of one block of queries, or the MLP."""
+    patches = budget * vision.patches_per_cell
+    pixels = patches * vision.pixels_per_patch * torch.float32.itemsize
+    residual = patches * vision.hidden_size * dtype.itemsize
+    # Softmax runs in fp32 and its result is cast: both exist at once
+    scores = vision.num_heads // tp * min(patches, QUERY_BLOCK) * patches * (torch.float32.itemsize + dtype.itemsize)
+    mlp = 2 * patches * vision.intermediate_size // tp * dtype.itemsize
+    return pixels + residual + max(scores, mlp)
+
+
+def _weight_bytes(specs: Iterable[TensorSpec], tp: int, dtype: torch.dtype) -> int:
+    return sum(prod(target.rank_shape(tp)) for spec in specs for target in spec.targets) * dtype.itemsize
 
 
 def _size(count: int) -> str:
