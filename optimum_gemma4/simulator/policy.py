@@ -4,7 +4,7 @@
 The environment variable OPTIMUM_GEMMA4_BACKEND says `auto` (default), `neuron` or `simulator`. The SDK counts as
 installed when `torch_neuronx` and `neuronx_distributed` each have a module and distribution metadata, which is the
 check of optimum-neuron itself: the placeholder `libneuronxla` on PyPI, or a stray folder of one of these names in the
-working directory, is not an SDK.
+working directory, is not an SDK. OPTIMUM_GEMMA4_NKI says how the simulator runs NKI kernels.
 """
 
 import importlib.machinery
@@ -16,6 +16,8 @@ BACKEND_VARIABLE = "OPTIMUM_GEMMA4_BACKEND"
 BACKEND_CHOICES = ("auto", "neuron", "simulator")
 SDK_MODULES = ("torch_neuronx", "neuronx_distributed", "neuronxcc", "libneuronxla", "torch_xla")
 _DECISIVE_MODULES = ("torch_neuronx", "neuronx_distributed")
+NKI_VARIABLE = "OPTIMUM_GEMMA4_NKI"
+NKI_MODES = ("twin", "simulate")
 
 
 def requested_backend() -> str:
@@ -68,3 +70,18 @@ def choose_backend() -> str:
             f"distribution metadata. Install the SDK (on a Neuron instance), or set {BACKEND_VARIABLE}=simulator."
         )
     return "simulator"
+
+
+def nki_mode() -> str:
+    """How the simulator runs the NKI kernels of a traced model: `twin` (torch, the default) or `simulate`.
+
+    Raises:
+        ValueError: the variable holds neither.
+    """
+    value = os.environ.get(NKI_VARIABLE, "").strip().lower() or "twin"
+    if value not in NKI_MODES:
+        raise ValueError(
+            f"{NKI_VARIABLE}={os.environ[NKI_VARIABLE]!r}: set it to twin (kernels run as their torch twins, fast) or "
+            "simulate (they run on the NKI simulator, slow), or unset it for twin."
+        )
+    return value

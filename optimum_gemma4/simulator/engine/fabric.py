@@ -81,8 +81,8 @@ def world_size() -> int:
 
 
 @contextmanager
-def use_fabric(fabric: Fabric) -> Iterator[Fabric]:
-    """Makes `fabric` the transport of this thread's collectives."""
+def use_fabric(fabric: Fabric | None) -> Iterator[Fabric | None]:
+    """Makes `fabric` the transport of this thread's collectives; None for none."""
     token = _fabric.set(fabric)
     try:
         yield fabric

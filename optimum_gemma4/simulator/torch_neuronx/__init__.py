@@ -5,7 +5,7 @@ Importing it registers the simulator's operators with torch, as importing the re
 classes; a traced artifact can be loaded by `torch.jit.load` from then on.
 """
 
-from optimum_gemma4.simulator.engine import operators  # noqa: F401
+from optimum_gemma4.simulator.engine import nki_operator, operators  # noqa: F401
 from optimum_gemma4.simulator.engine.run import runtime  # noqa: F401
 from optimum_gemma4.simulator.versions import TORCH_NEURONX as __version__  # noqa: F401
 

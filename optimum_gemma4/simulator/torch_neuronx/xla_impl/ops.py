@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stand-in for torch_neuronx.xla_impl.ops: RMS norm, top-k and argmax, NKI kernels, and HLO built by hand.
 
-Each is plain torch on the CPU. `nki_jit()(kernel)[grid](...)` calls the kernel: those of `neuronxcc.nki` that
-optimum-neuron uses are torch functions in the simulator, which write into their output argument as the kernels do.
+Each is plain torch on the CPU. `nki_jit()(kernel)[grid](...)` calls a kernel that stores its results to arguments: one
+written in NKI, which runs as `engine/nki_operator.py` says, or one of the compiler's own that optimum-neuron uses, which
+are torch functions here.
 """
 
 from collections.abc import Callable
 
 import torch
+from neuronxcc.nki._frontend.launch import Kernel
 
 from .base import xla_hlo_call  # noqa: F401
+
+
+_STAND_INS = "neuronxcc.nki._private_kernels."
 
 
 class RmsNorm:
@@ -38,17 +43,32 @@ class Argmax:
         return torch.argmax(tensor, dim=dim, keepdim=keepdim)
 
 
-class _LaunchableKernel:
+class _StandIn:
+    """A torch function in a compiler kernel's place; it has no use for a launch grid."""
+
     def __init__(self, kernel: Callable):
         self._kernel = kernel
 
-    def __getitem__(self, grid) -> "_LaunchableKernel":
+    def __getitem__(self, grid) -> "_StandIn":
         return self
 
     def __call__(self, *args, **kwargs):
         return self._kernel(*args, **kwargs)
 
 
-def nki_jit(**options) -> Callable[[Callable], _LaunchableKernel]:
-    """Decorator that makes a kernel callable from a traced model, with or without a launch grid."""
-    return _LaunchableKernel
+def nki_jit(**options) -> Callable[[Callable], Kernel | _StandIn]:
+    """Decorator for a kernel that stores its results to arguments, of a traced model or called with tensors.
+
+    Args:
+        options: `platform_target`; compiler options are ignored.
+
+    Returns:
+        A decorator for a function written in NKI, or one that `nki.jit` decorated; the result takes a launch grid.
+    """
+
+    def decorate(kernel: Callable) -> Kernel | _StandIn:
+        if kernel.__module__.startswith(_STAND_INS):
+            return _StandIn(kernel)
+        return Kernel(kernel, options.get("platform_target"), outputs_are_arguments=True)
+
+    return decorate

@@ -15,6 +15,22 @@ def is_torch(value) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
+def is_traced(args, kwargs) -> bool:
+    """Whether a call belongs to a torch model that is being traced."""
+    if not any(is_torch(value) for value in (*args, *kwargs.values())):
+        return False
+    from torch_xla.core.xla_model import is_xla_tensor
+
+    return any(is_torch(value) and is_xla_tensor(value) for value in (*args, *kwargs.values()))
+
+
+def record(kernel, grid, args, kwargs):
+    """Put a call into the graph of the model that is being traced; returns the graph's tensors."""
+    from optimum_gemma4.simulator.engine.nki_operator import record_kernel
+
+    return record_kernel(kernel, grid, args, kwargs)
+
+
 def _torch_dtype(tensor):
     return dtypes.canonical(str(tensor.dtype).removeprefix("torch.").replace("float8_e4m3fn", "float8_e4m3"))
 

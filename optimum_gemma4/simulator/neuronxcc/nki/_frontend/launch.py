@@ -48,11 +48,13 @@ class Launch:
         kernel: Name of the kernel.
         target: Platform.
         programs: (program ids, core, trace) of every program.
+        stored: The caller's tensors that were arguments and were written.
     """
 
     kernel: str
     target: str
     programs: list
+    stored: list = field(default_factory=list)
 
 
 @contextmanager
@@ -141,8 +143,13 @@ class Kernel:
             program.depth -= 1
 
     def launch(self, grid, args, kwargs):
-        """Run every program of a grid on arrays and return the kernel's results as arrays."""
+        """Run every program of a grid on arrays and return the kernel's results as arrays.
+
+        In a model that is being traced the call becomes a node of its graph.
+        """
         kwargs.pop("kernel_name", None)
+        if arrays.is_traced(args, kwargs):
+            return arrays.record(self, grid, args, kwargs)
         target = generation(self.platform_target or settings.target)
         sizes, programs = expand(grid)
         cores = 1 + max(core for _, core in programs)
@@ -183,6 +190,7 @@ class Kernel:
                     f"kernel {self.__name__}: mutable kernel parameter {buffer.name!r} was written and is not returned"
                 )
             arrays.write_back(buffer, original)
+            launch.stored.append(original)
         for buffer in [t.buffer for t in returned] + list(shared):
             if not buffer.was_written:
                 raise OutputNotWrittenError(f"kernel {self.__name__}: output {buffer.name!r} was never written to")
