@@ -16,7 +16,11 @@ _PUBLIC = {
     "Gemma4TextConfig": "optimum_gemma4.modeling.configuration",
     "Gemma4VisionConfig": "optimum_gemma4.modeling.configuration",
     "Gemma4NeuronConfig": "optimum_gemma4.exporters.neuron_config",
+    "Gemma4ImageProcessor": "optimum_gemma4.modeling.processing",
+    "Gemma4Processor": "optimum_gemma4.modeling.processing",
     "NeuronModelForCausalLM": "optimum.neuron",
+    "pipeline": "optimum_gemma4.modeling.pipelines",
+    "NeuronModelForImageTextToText": "optimum_gemma4.modeling.auto_image_text_to_text",
 }
 
 __all__ = [*_PUBLIC, "register", "__version__"]

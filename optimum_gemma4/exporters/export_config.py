@@ -135,14 +135,18 @@ class Gemma4NeuronExportConfig(Gemma4TextNeuronExportConfig):
         if not self.has_images:
             return ()
         # Decoding takes no image: its graph has the signature of the bundle, at the smallest size.
-        is_decode = length == 1
-        neuron_config = self.neuron_config
-        rows = 1 if is_decode else batch * neuron_config.max_images * max(neuron_config.max_soft_tokens)
+        rows = 1 if length == 1 else batch * self._soft_tokens_per_prompt(length)
         return (
-            TensorSpec("image_features", (rows, self.text_config.hidden_size), neuron_config.torch_dtype),
+            TensorSpec("image_features", (rows, self.text_config.hidden_size), self.neuron_config.torch_dtype),
             TensorSpec("feature_index", (batch, length), torch.int32),
             TensorSpec("end", (batch, length), torch.int32),
         )
+
+    def _soft_tokens_per_prompt(self, length: int) -> int:
+        """The most that a prompt can hold: it has no more soft tokens than tokens."""
+        if self.neuron_config.max_images is None:
+            return length
+        return min(length, self.neuron_config.max_images * max(self.neuron_config.max_soft_tokens))
 
     def _vision_graph(self, budget: int) -> GraphSpec:
         vision_config = self.config.vision_config

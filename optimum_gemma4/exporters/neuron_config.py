@@ -12,6 +12,7 @@ from typing import Any
 from optimum.neuron.configuration_utils import register_neuron_config
 from optimum.neuron.models.inference.backend.config import NxDNeuronConfig
 
+from ..modeling.processing.image_processor import SUPPORTED_SOFT_TOKENS
 from ..simulator import backend_name
 from ..version import __version__
 
@@ -41,8 +42,9 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
         prefill_buckets (`list[int]`, *optional*): prompt lengths, in tokens, that get a prefill graph. The last one is
             the longest prompt, `max_context_length`. Defaults to `default_prefill_buckets(max_context_length)`.
         nki_kernels (`bool`, defaults to `True`): use the NKI attention kernels where they help.
-        max_soft_tokens (`list[int]`, *optional*): image budgets, in soft tokens, that get a vision graph.
-        max_images (`int`, *optional*): images that fit one prompt.
+        max_soft_tokens (`list[int]` or `int`, *optional*): image budgets, in soft tokens, that get a vision graph each;
+            `None` for an artifact that takes no images.
+        max_images (`int`, *optional*): images in one prompt; as many as the longest prompt holds when absent.
         backend (`str`, *optional*): "neuron" or "simulator", whichever compiles.
         package_version (`str`, *optional*): version of this package that compiled.
         kwargs: arguments of `NxDNeuronConfig`.
@@ -55,7 +57,7 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
         self,
         prefill_buckets: list[int] | None = None,
         nki_kernels: bool = True,
-        max_soft_tokens: list[int] | None = None,
+        max_soft_tokens: list[int] | int | None = None,
         max_images: int | None = None,
         backend: str | None = None,
         package_version: str | None = None,
@@ -69,8 +71,9 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
             prefill_buckets = default_prefill_buckets(self.max_context_length)
         self.prefill_buckets = self._checked_buckets(prefill_buckets)
         self.nki_kernels = nki_kernels
-        self.max_soft_tokens = max_soft_tokens
+        self.max_soft_tokens = None if max_soft_tokens is None else self._checked_budgets(max_soft_tokens)
         self.max_images = max_images
+        self._check_max_images()
         self.backend = backend_name() if backend is None else backend
         self.package_version = __version__ if package_version is None else package_version
 
@@ -113,6 +116,23 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
                 f"max_context_length ({self.max_context_length})."
             )
         return list(buckets)
+
+    def _checked_budgets(self, budgets: list[int] | int) -> list[int]:
+        budgets = [budgets] if isinstance(budgets, int) else list(budgets)
+        if not budgets or not set(budgets) <= set(SUPPORTED_SOFT_TOKENS):
+            raise ValueError(
+                f"max_soft_tokens is {budgets}: expected image budgets among {list(SUPPORTED_SOFT_TOKENS)} "
+                "(--max_soft_tokens)."
+            )
+        return sorted(set(budgets))
+
+    def _check_max_images(self) -> None:
+        if self.max_images is None:
+            return
+        if self.max_soft_tokens is None:
+            raise ValueError(f"max_images is {self.max_images}, but without max_soft_tokens there are no images.")
+        if not isinstance(self.max_images, int) or self.max_images < 1:
+            raise ValueError(f"max_images is {self.max_images!r}: expected an integer of at least 1 (--max_images).")
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any]) -> "Gemma4NeuronConfig":

@@ -60,9 +60,11 @@ def _register_models() -> None:
     from optimum.neuron.models.auto_model import register_neuron_model
 
     from ..modeling.causal_lm import Gemma4NeuronModelForCausalLM
+    from ..modeling.image_text_to_text import Gemma4NeuronModelForImageTextToText
 
     for model_type in MODEL_TYPES:
         register_neuron_model(model_type, "text-generation", "inference")(Gemma4NeuronModelForCausalLM)
+    register_neuron_model("gemma4", "image-text-to-text", "inference")(Gemma4NeuronModelForImageTextToText)
 
 
 def _register_export_configurations() -> None:
@@ -72,4 +74,4 @@ def _register_export_configurations() -> None:
 
     register_for_neuron = TasksManager.create_register("neuron")
     register_for_neuron("gemma4_text", "text-generation")(Gemma4TextNeuronExportConfig)
-    register_for_neuron("gemma4", "text-generation")(Gemma4NeuronExportConfig)
+    register_for_neuron("gemma4", "text-generation", "image-text-to-text")(Gemma4NeuronExportConfig)

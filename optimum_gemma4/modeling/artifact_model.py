@@ -60,6 +60,16 @@ class Gemma4ArtifactMixin:
         raise NotImplementedError
 
     @classmethod
+    def _check_neuron_config(cls, neuron_config: Gemma4NeuronConfig) -> None:
+        """Refuse what was made for another task."""
+        raise NotImplementedError
+
+    @classmethod
+    def _class_of(cls, neuron_config: Gemma4NeuronConfig) -> "type[Gemma4ArtifactMixin]":
+        """The class that loads an artifact."""
+        return cls
+
+    @classmethod
     def _export(
         cls,
         model_id: str | Path,
@@ -93,6 +103,7 @@ class Gemma4ArtifactMixin:
             config = AutoConfig.from_pretrained(model_id, **hub)
         config = copy.deepcopy(cls._model_config(config))
         config.torch_dtype = neuron_config.torch_dtype
+        cls._check_neuron_config(neuron_config)
         TextGeometry.from_config(config).check_tp(neuron_config.tp_degree)
         neuron_config = copy.deepcopy(neuron_config)
         vocab_per_rank = config.get_text_config().vocab_size // neuron_config.tp_degree
@@ -146,6 +157,8 @@ class Gemma4ArtifactMixin:
                 f"optimum-cli export neuron --model {model_id} ..."
             )
         neuron_config = Gemma4NeuronConfig.from_pretrained(folder)
+        cls = cls._class_of(neuron_config)
+        cls._check_neuron_config(neuron_config)
         _check_instance(neuron_config)
         names = list(cls.create_bundles(config, neuron_config))
         files = {name: bundle_file_name(name, names) for name in names}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from optimum.neuron.models.auto_model import get_neuron_model_class
 from optimum.neuron.models.inference.backend.graph_builder import NxDGraphBuilder
 from optimum.neuron.models.inference.backend.modules.decoder.modeling_decoder import NxDModelForCausalLM
 from optimum.neuron.models.inference.backend.modules.generation.sampling import validate_sampling_params
@@ -18,11 +19,12 @@ from transformers import AutoConfig, PretrainedConfig
 from transformers.modeling_outputs import CausalLMOutput
 
 from ..exporters.bundles import text_graph_builders
-from ..exporters.export_config import Gemma4TextNeuronExportConfig
+from ..exporters.export_config import Gemma4NeuronExportConfig
 from ..exporters.neuron_config import Gemma4NeuronConfig
 from .artifact_model import Gemma4ArtifactMixin
 from .generation import Gemma4GenerationMixin
-from .prompts import PADDING_POSITION, check_token_ids
+from .image_inputs import ImageInputs
+from .prompts import check_token_ids, checked_prompt_positions
 from .text_graphs import DecodeGraph, PrefillGraphs
 
 
@@ -51,7 +53,7 @@ class Gemma4NxDModelForCausalLM(Gemma4ArtifactMixin, Gemma4GenerationMixin, NxDM
         super().__init__(config, neuron_config, traced_model, graph_builders)
         self._bundles = {"text": traced_model}
         self.pad_token_id = self.text_config.pad_token_id
-        graphs = Gemma4TextNeuronExportConfig(self.config, "text-generation", neuron_config)
+        graphs = Gemma4NeuronExportConfig(self.config, self.task, neuron_config)
         self.context_encoding_model = PrefillGraphs(traced_model, graphs.prefill_graphs(), self.pad_token_id)
         self.token_generation_model = DecodeGraph(
             traced_model, graphs.decode_graph(), self.pad_token_id, neuron_config.sequence_length
@@ -69,7 +71,7 @@ class Gemma4NxDModelForCausalLM(Gemma4ArtifactMixin, Gemma4GenerationMixin, NxDM
         cls, config: PretrainedConfig, neuron_config: Gemma4NeuronConfig
     ) -> dict[str, NxDGraphBuilder]:
         """The prefill and decode graphs."""
-        return text_graph_builders(config, neuron_config)
+        return text_graph_builders(config, neuron_config, cls.task)
 
     @classmethod
     def _from_bundles(
@@ -80,6 +82,26 @@ class Gemma4NxDModelForCausalLM(Gemma4ArtifactMixin, Gemma4GenerationMixin, NxDM
     @classmethod
     def _model_config(cls, config: PretrainedConfig) -> PretrainedConfig:
         return config.get_text_config()
+
+    @classmethod
+    def _check_neuron_config(cls, neuron_config: Gemma4NeuronConfig) -> None:
+        if neuron_config.max_soft_tokens is not None:
+            raise ValueError(
+                f"max_soft_tokens is {neuron_config.max_soft_tokens}: text-generation takes no images. Leave it out, or "
+                "export for image-text-to-text (--task, NeuronModelForImageTextToText)."
+            )
+
+    @classmethod
+    def _class_of(cls, neuron_config: Gemma4NeuronConfig) -> type:
+        """An artifact that takes images generates text from text as well: its own class loads it, as in transformers."""
+        if neuron_config.max_soft_tokens is None:
+            return cls
+        return get_neuron_model_class("gemma4", "image-text-to-text", "inference")
+
+    @classmethod
+    def _default_options(cls, config: PretrainedConfig) -> dict[str, Any]:
+        """Options of `get_neuron_config` that depend on the configuration."""
+        return {}
 
     @classmethod
     def get_neuron_config(
@@ -110,15 +132,17 @@ class Gemma4NxDModelForCausalLM(Gemma4ArtifactMixin, Gemma4GenerationMixin, NxDM
             config = AutoConfig.from_pretrained(model_name_or_path, revision=revision, token=token)
         config = cls._model_config(config)
         neuron_config = super().get_neuron_config(
-            model_name_or_path, config, token, revision, instance_type, batch_size, sequence_length,
+            model_name_or_path, config.get_text_config(), token, revision, instance_type, batch_size, sequence_length,
             tensor_parallel_size,
         )  # fmt: skip
-        changes = {name: value for name, value in {**options, "torch_dtype": torch_dtype}.items() if value is not None}
-        if not changes:
-            return neuron_config
-        derived = ("prefill_buckets", "max_context_length")
-        settings = {name: value for name, value in vars(neuron_config).items() if name not in derived}
-        return Gemma4NeuronConfig(**{**settings, **changes})
+        given = {name: value for name, value in {**options, "torch_dtype": torch_dtype}.items() if value is not None}
+        changes = {**cls._default_options(config), **given}
+        if changes:
+            derived = ("prefill_buckets", "max_context_length")
+            settings = {name: value for name, value in vars(neuron_config).items() if name not in derived}
+            neuron_config = Gemma4NeuronConfig(**{**settings, **changes})
+        cls._check_neuron_config(neuron_config)
+        return neuron_config
 
     @classmethod
     def _get_neuron_config(
@@ -171,6 +195,17 @@ class Gemma4NxDModelForCausalLM(Gemma4ArtifactMixin, Gemma4GenerationMixin, NxDM
         """
         if output_attentions or output_hidden_states:
             raise ValueError("output_attentions and output_hidden_states are not among the graphs' outputs.")
+        return self._run_graph(input_ids, position_ids, seq_ids, sampling_params, None, return_dict)
+
+    def _run_graph(
+        self,
+        input_ids: torch.LongTensor,
+        position_ids: torch.LongTensor,
+        seq_ids: torch.LongTensor | None,
+        sampling_params: torch.FloatTensor | None,
+        images: ImageInputs | None,
+        return_dict: bool | None,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor] | CausalLMOutput:
         on_device_sampling = self.neuron_config.on_device_sampling
         if return_dict and on_device_sampling:
             raise ValueError(
@@ -187,10 +222,10 @@ class Gemma4NxDModelForCausalLM(Gemma4ArtifactMixin, Gemma4GenerationMixin, NxDM
             sampling_params = torch.cat([top_k, sampling_params[:, 1:]], dim=1)
             validate_sampling_params(sampling_params, self.neuron_config.max_topk)
         if input_ids.shape[1] == 1:
-            outputs = self.token_generation_model(input_ids, position_ids, seq_ids, sampling_params)
+            outputs = self.token_generation_model(input_ids, position_ids, seq_ids, sampling_params, images)
         else:
-            position_ids = _checked_prompt_positions(position_ids)
-            outputs = self.context_encoding_model(input_ids, position_ids, seq_ids, sampling_params)
+            position_ids = checked_prompt_positions(position_ids)
+            outputs = self.context_encoding_model(input_ids, position_ids, seq_ids, sampling_params, images)
         return CausalLMOutput(logits=outputs) if return_dict else outputs
 
     def reset(self) -> None:
@@ -206,20 +241,6 @@ class Gemma4NxDModelForCausalLM(Gemma4ArtifactMixin, Gemma4GenerationMixin, NxDM
                 f"{batch_size - 1} (--batch_size)."
             )
         return ids
-
-
-def _checked_prompt_positions(position_ids: torch.LongTensor) -> torch.LongTensor:
-    """Positions of right-padded prompts with `PADDING_POSITION` as padding: column numbers, then padding."""
-    columns = torch.arange(position_ids.shape[1]).expand_as(position_ids)
-    is_token = position_ids == columns
-    is_padding = (position_ids == PADDING_POSITION) | ((position_ids == 0) & (columns > 0))
-    tokens_first = (is_token.int().diff(dim=1) <= 0).all()
-    if not (is_token | is_padding).all() or not tokens_first or not is_token[:, 0].all():
-        raise ValueError(
-            f"position_ids of a prefill must be 0, 1, 2, ... and {PADDING_POSITION} behind the prompt; got rows such as "
-            f"{position_ids[0].tolist()[:8]}. Prompts are encoded from position 0, padded on the right."
-        )
-    return position_ids.masked_fill(~is_token, PADDING_POSITION)
 
 
 class Gemma4NeuronModelForCausalLM(Gemma4NxDModelForCausalLM):

@@ -40,6 +40,8 @@ class Gemma4GenerationMixin(NxDGenerationMixin):
 
     # The cache cannot be handed over or rolled back: transformers then creates none of its own.
     _is_stateful = True
+    # Keyword arguments of `generate()` that are the model's own
+    _MODEL_ARGUMENTS: tuple[str, ...] = ("seq_ids",)
 
     def generate(
         self,
@@ -68,9 +70,9 @@ class Gemma4GenerationMixin(NxDGenerationMixin):
         """
         input_ids = kwargs.pop("inputs", None) if input_ids is None else input_ids
         use_model_defaults = kwargs.pop("use_model_defaults", None)
-        loop_arguments, options = check_generation_request(kwargs)
+        loop_arguments, options = check_generation_request(kwargs, self._MODEL_ARGUMENTS)
         config, extra = self._prepare_generation_config(generation_config, use_model_defaults, **options)
-        check_generation_request(extra, config)
+        check_generation_request(extra, self._MODEL_ARGUMENTS, config)
         check_prompts(
             input_ids,
             attention_mask,
@@ -88,6 +90,7 @@ class Gemma4GenerationMixin(NxDGenerationMixin):
         config.max_new_tokens = new_token_budget(
             config, options, longest, input_ids.shape[1], self.neuron_config.sequence_length
         )
+        extra = self._prepare_images(input_ids, attention_mask, config.num_return_sequences, extra)
         # The options are merged: a second round of model defaults would undo an explicit do_sample=False, and the
         # model's stop ids would come back unless they are given by name. optimum-neuron's own generate() adds a
         # check of the columns, padding included, to transformers'.
@@ -101,6 +104,12 @@ class Gemma4GenerationMixin(NxDGenerationMixin):
             **loop_arguments,
             **extra,
         )
+
+    def _prepare_images(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, copies: int, arguments: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The model's own arguments as `prepare_inputs_for_generation` takes them; a text model has nothing to do."""
+        return arguments
 
     def prepare_inputs_for_generation(
         self,

@@ -19,8 +19,8 @@ __all__ = ["check_generation_request", "new_token_budget"]
 logger = logging.getLogger("Neuron")
 
 _LOOP_ARGUMENTS = ("logits_processor", "stopping_criteria", "prefix_allowed_tokens_fn", "streamer", "tokenizer")
-_MODEL_ARGUMENTS = ("seq_ids",)
 _TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
+_IMAGE_ARGUMENTS = ("pixel_values", "image_position_ids", "pixel_values_videos", "video_position_ids")
 _REFUSED_ARGUMENTS = {
     "inputs_embeds": "the graphs take token ids",
     "past_key_values": "the KV cache lives on the device",
@@ -47,12 +47,13 @@ _REFUSED_FIELDS = {
 
 
 def check_generation_request(
-    kwargs: dict[str, Any], config: GenerationConfig | None = None
+    kwargs: dict[str, Any], model_arguments: tuple[str, ...], config: GenerationConfig | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split the arguments of `generate()` and refuse what cannot be done.
 
     Args:
         kwargs: keyword arguments, or what is left of them when `config` has taken its own.
+        model_arguments: names that the model itself takes.
         config: the merged generation config, once there is one.
 
     Returns:
@@ -65,21 +66,31 @@ def check_generation_request(
     for name, reason in _REFUSED_ARGUMENTS.items():
         if name in given:
             raise ValueError(f"{name} is not supported by compiled Gemma 4 models: {reason}. Leave it out.")
-    for name in _TOKEN_TYPES:
+    for name in set(_TOKEN_TYPES) - set(model_arguments):
         types = kwargs.pop(name, None)
+        given.pop(name, None)
         if types is not None and torch.as_tensor(types).any():
-            raise ValueError(
-                f"{name} marks images, and this artifact was exported for text-generation: export the checkpoint with "
-                "--task image-text-to-text."
-            )
+            raise ValueError(_no_images(name, model_arguments))
+    for name in _IMAGE_ARGUMENTS:
+        if name in given and name not in model_arguments:
+            raise ValueError(_no_images(name, model_arguments))
     if config is not None:
         _check_config(config)
-        unknown = sorted(set(given) - set(_MODEL_ARGUMENTS) - set(_TOKEN_TYPES))
+        unknown = sorted(set(given) - set(model_arguments))
         if unknown:
             raise ValueError(f"generate() does not know {unknown}: check the spelling, or leave them out.")
     loop_arguments = {name: kwargs[name] for name in _LOOP_ARGUMENTS if kwargs.get(name) is not None}
     rest = {name: value for name, value in kwargs.items() if name not in (*_LOOP_ARGUMENTS, *_REFUSED_ARGUMENTS)}
     return loop_arguments, rest
+
+
+def _no_images(name: str, model_arguments: tuple[str, ...]) -> str:
+    if "pixel_values" in model_arguments:
+        return f"{name} is not how Gemma 4 marks images: pass the mm_token_type_ids that Gemma4Processor returns."
+    return (
+        f"{name} marks images, and this artifact was exported for text-generation: export the checkpoint with --task "
+        "image-text-to-text."
+    )
 
 
 def _check_config(config: GenerationConfig) -> None:

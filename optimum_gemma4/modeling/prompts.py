@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import torch
 
 
-__all__ = ["PADDING_POSITION", "PackedPrompts", "check_prompts", "check_token_ids", "pack_prompts"]
+__all__ = [
+    "PADDING_POSITION",
+    "PackedPrompts",
+    "check_prompts",
+    "check_token_ids",
+    "checked_prompt_positions",
+    "pack_prompts",
+]
 
 PADDING_POSITION = -1
 _INTEGER_DTYPES = (torch.int64, torch.int32)
@@ -47,6 +54,24 @@ def pack_prompts(attention_mask: torch.Tensor) -> PackedPrompts:
     columns = attention_mask.bool().int().argsort(dim=1, descending=True, stable=True)[:, :longest]
     steps = torch.arange(longest).expand_as(columns)
     return PackedPrompts(lengths, columns, steps.masked_fill(steps >= lengths[:, None], PADDING_POSITION))
+
+
+def checked_prompt_positions(position_ids: torch.LongTensor) -> torch.LongTensor:
+    """Positions of right-padded prompts with `PADDING_POSITION` as padding: column numbers, then padding.
+
+    Raises:
+        ValueError: the positions are others.
+    """
+    columns = torch.arange(position_ids.shape[1]).expand_as(position_ids)
+    is_token = position_ids == columns
+    is_padding = (position_ids == PADDING_POSITION) | ((position_ids == 0) & (columns > 0))
+    tokens_first = (is_token.int().diff(dim=1) <= 0).all()
+    if not (is_token | is_padding).all() or not tokens_first or not is_token[:, 0].all():
+        raise ValueError(
+            f"position_ids of a prefill must be 0, 1, 2, ... and {PADDING_POSITION} behind the prompt; got rows such as "
+            f"{position_ids[0].tolist()[:8]}. A prompt is encoded as a whole, from position 0, padded on the right."
+        )
+    return position_ids.masked_fill(~is_token, PADDING_POSITION)
 
 
 def check_token_ids(input_ids: torch.Tensor, vocab_size: int) -> None:

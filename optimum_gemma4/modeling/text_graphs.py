@@ -8,15 +8,19 @@ keep what they hold. Takes the place of optimum-neuron's `NxDDecoderWrapperForCa
 there and pads positions with 1.
 """
 
+from collections.abc import Callable
+
 import torch
 from optimum.neuron.models.inference.backend.model_wrapper import NxDModelWrapper
 
 from ..exporters.export_config import GraphSpec
+from .image_inputs import ImageInputs
 from .prompts import PADDING_POSITION
 
 
 __all__ = ["DecodeGraph", "PrefillGraphs"]
 
+IMAGE_FEATURES = "image_features"
 GREEDY = 1.0  # top_k 1, top_p 1, temperature 1
 
 
@@ -33,21 +37,41 @@ def _concatenate(outputs: list) -> torch.Tensor | tuple:
 
 
 class _TextGraph(NxDModelWrapper):
-    """What both kinds of graph share: `batch` is the number of rows of its static shape."""
+    """What both kinds of graph share.
 
-    def __init__(self, traced: torch.jit.ScriptModule, batch: int, pad_token_id: int):
+    Args:
+        traced: the text bundle.
+        graphs: the declared graphs, of different lengths.
+        pad_token_id: token where there is none.
+    """
+
+    def __init__(self, traced: torch.jit.ScriptModule, graphs: list[GraphSpec], pad_token_id: int):
         super().__init__()
         self._traced = traced
-        self._batch = batch
+        self._batch = graphs[0].inputs[0].shape[0]
         self._pad_token_id = pad_token_id
+        self._features = {
+            graph.inputs[0].shape[1]: spec for graph in graphs for spec in graph.inputs if spec.name == IMAGE_FEATURES
+        }
 
     def _run(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, seq_ids: torch.Tensor, sampling_params: torch.Tensor
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        seq_ids: torch.Tensor,
+        sampling_params: torch.Tensor,
+        images: ImageInputs | None,
     ) -> torch.Tensor | list[torch.Tensor]:
-        return self._traced(input_ids.int(), position_ids.int(), seq_ids.int(), sampling_params.float())
+        image_inputs = () if images is None else images.tensors(self._features[input_ids.shape[1]])
+        return self._traced(input_ids.int(), position_ids.int(), seq_ids.int(), sampling_params.float(), *image_inputs)
 
     def _run_whole_batch(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, seq_ids: torch.Tensor, sampling_params: torch.Tensor
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        seq_ids: torch.Tensor,
+        sampling_params: torch.Tensor,
+        images: ImageInputs | None,
     ) -> torch.Tensor | tuple:
         """Run with row `r` at seq_id `r`, and return the rows of the call in its order."""
 
@@ -61,6 +85,7 @@ class _TextGraph(NxDModelWrapper):
             placed(position_ids, PADDING_POSITION),
             torch.arange(self._batch),
             placed(sampling_params, GREEDY),
+            None if images is None else images.placed(seq_ids, self._batch),
         )
         return _select_rows(outputs, seq_ids)
 
@@ -75,8 +100,7 @@ class PrefillGraphs(_TextGraph):
     """
 
     def __init__(self, traced: torch.jit.ScriptModule, graphs: list[GraphSpec], pad_token_id: int):
-        batch, _ = graphs[0].inputs[0].shape
-        super().__init__(traced, batch, pad_token_id)
+        super().__init__(traced, graphs, pad_token_id)
         self.lengths = [graph.inputs[0].shape[1] for graph in graphs]
 
     def bucket(self, prompt_length: int) -> int:
@@ -89,26 +113,52 @@ class PrefillGraphs(_TextGraph):
             if prompt_length <= length:
                 return length
         raise ValueError(
-            f"A prompt of {prompt_length} tokens is longer than the {self.lengths[-1]} that were compiled: shorten it, "
-            f"or export with a --sequence_length (and max_context_length) of at least {prompt_length}."
+            f"A prompt of {prompt_length} tokens is longer than the {self.lengths[-1]} that were compiled, and a prompt "
+            "is encoded as a whole: shorten it (text, or number and max_soft_tokens of its images), or export with a "
+            f"--sequence_length (and --max_context_length) of at least {prompt_length}."
         )
 
     def forward(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, seq_ids: torch.Tensor, sampling_params: torch.Tensor
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        seq_ids: torch.Tensor,
+        sampling_params: torch.Tensor,
+        images: ImageInputs | None = None,
     ) -> torch.Tensor | tuple:
-        """Encode prompts `[n, S]` into the cache rows `seq_ids [n]`; the last token's outputs, one row per prompt."""
-        if self._batch > 1:
-            return self._encode(self._run_whole_batch, input_ids, position_ids, seq_ids, sampling_params)
-        rows = range(input_ids.shape[0])
-        arguments = (input_ids, position_ids, seq_ids, sampling_params)
-        return _concatenate([self._encode(self._run, *(value[row : row + 1] for value in arguments)) for row in rows])
+        """Encode prompts `[n, S]` into the cache rows `seq_ids [n]`; the last token's outputs, one row per prompt.
 
-    def _encode(self, run, input_ids: torch.Tensor, position_ids: torch.Tensor, *others) -> torch.Tensor | tuple:
+        `images` are the image inputs of the same rows, for graphs that have any.
+        """
+        if self._batch > 1:
+            return self._encode(self._run_whole_batch, input_ids, position_ids, seq_ids, sampling_params, images)
+        arguments = (input_ids, position_ids, seq_ids, sampling_params)
+        return _concatenate(
+            [
+                self._encode(
+                    self._run,
+                    *(value[row : row + 1] for value in arguments),
+                    None if images is None else images.row(row),
+                )
+                for row in range(input_ids.shape[0])
+            ]
+        )
+
+    def _encode(
+        self,
+        run: Callable,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        seq_ids: torch.Tensor,
+        sampling_params: torch.Tensor,
+        images: ImageInputs | None,
+    ) -> torch.Tensor | tuple:
         padding = self.bucket(int(position_ids.max()) + 1) - input_ids.shape[1]
         # A negative padding cuts columns that hold padding only.
         input_ids = torch.nn.functional.pad(input_ids, (0, padding), value=self._pad_token_id)
         position_ids = torch.nn.functional.pad(position_ids, (0, padding), value=PADDING_POSITION)
-        return run(input_ids, position_ids, *others)
+        images = None if images is None else images.padded(padding)
+        return run(input_ids, position_ids, seq_ids, sampling_params, images)
 
 
 class DecodeGraph(_TextGraph):
@@ -122,12 +172,16 @@ class DecodeGraph(_TextGraph):
     """
 
     def __init__(self, traced: torch.jit.ScriptModule, graph: GraphSpec, pad_token_id: int, sequence_length: int):
-        batch, _ = graph.inputs[0].shape
-        super().__init__(traced, batch, pad_token_id)
+        super().__init__(traced, [graph], pad_token_id)
         self._sequence_length = sequence_length
 
     def forward(
-        self, input_ids: torch.Tensor, position_ids: torch.Tensor, seq_ids: torch.Tensor, sampling_params: torch.Tensor
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        seq_ids: torch.Tensor,
+        sampling_params: torch.Tensor,
+        images: ImageInputs | None = None,
     ) -> torch.Tensor | tuple:
         """Append tokens `[n, 1]` at `position_ids [n, 1]` to the rows `seq_ids [n]`; outputs, one row per token.
 
@@ -140,4 +194,4 @@ class DecodeGraph(_TextGraph):
                 f"position_ids holds {position_ids.flatten().tolist()}: the artifact was compiled for positions 0 to "
                 f"{self._sequence_length - 1}. Export with --sequence_length {last + 1} or more."
             )
-        return self._run_whole_batch(input_ids, position_ids, seq_ids, sampling_params)
+        return self._run_whole_batch(input_ids, position_ids, seq_ids, sampling_params, images)

@@ -66,7 +66,7 @@ def test_every_graph_of_an_image_bundle_has_the_same_signature():
         ("input_ids", "position_ids", "seq_ids", "sampling_params", "image_features", "feature_index", "end")
     }
     prefill, decode = declared.prefill_graphs()[0], declared.decode_graph()
-    assert shapes(prefill.inputs)["image_features"] == ((3 * 2 * 280, 32), torch.bfloat16)
+    assert shapes(prefill.inputs)["image_features"] == ((3 * 16, 32), torch.bfloat16)
     assert shapes(prefill.inputs)["feature_index"] == ((3, 16), torch.int32)
     assert shapes(decode.inputs)["image_features"] == ((1, 32), torch.bfloat16)
 
