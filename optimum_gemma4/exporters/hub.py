@@ -1,92 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Artifacts on the Hub: the model card, and a push that leaves out what the Hub has already.
+"""Artifacts to the Hub: a push in one commit, with a model card, that leaves out what the Hub has already.
 
-A compiled artifact is of use to those who have the same instance type, lengths and versions, so the card says all of
-them and how to load. The weights of a checkpoint that is on the Hub are not uploaded again: `from_pretrained` fetches
-them from there, at the commit that was exported.
+The weights of a checkpoint that is on the Hub are not uploaded again: `from_pretrained` fetches them from there, at the
+commit that was exported.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCardData
+from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from requests.exceptions import ConnectionError as RequestsConnectionError
 from requests.exceptions import Timeout
 
-from .artifact import CHECKPOINT_FOLDER, NEURON_CONFIG
-from .tasks import IMAGE_TASK, TEXT_TASK
+from .artifact import CHECKPOINT_FOLDER
+from .model_card import model_card, recorded_config
 
 
-__all__ = ["model_card", "push_artifact"]
+__all__ = ["push_artifact"]
 
-LIBRARY = "optimum-neuron"
 CARD = "README.md"
-MODEL_CLASSES = {TEXT_TASK: "NeuronModelForCausalLM", IMAGE_TASK: "NeuronModelForImageTextToText"}
 _REFUSED_TOKEN = (401, 403)
-
-
-def model_card(folder: Path, repo_id: str) -> str:
-    """The card of an artifact: what it was made from and for, and how to load it.
-
-    Args:
-        folder: The artifact.
-        repo_id: Where it will be.
-
-    Raises:
-        ValueError: the folder is not an export.
-    """
-    recorded = _recorded(folder)
-    task = IMAGE_TASK if recorded.get("max_soft_tokens") else TEXT_TASK
-    base_model = recorded.get("checkpoint_id")
-    metadata = ModelCardData(
-        library_name=LIBRARY,
-        pipeline_tag=task,
-        base_model=base_model,
-        tags=["neuron", "gemma4", "optimum_gemma4", recorded["target"]],
-    )
-    rows = {
-        "Base model": f"[{base_model}](https://huggingface.co/{base_model})" if base_model else "a local checkpoint",
-        "Revision": recorded.get("checkpoint_revision"),
-        "Instance type": recorded["target"],
-        "Tensor parallel size": recorded["tp_degree"],
-        "Batch size": recorded["batch_size"],
-        "Sequence length": recorded["sequence_length"],
-        "Longest prompt": recorded["max_context_length"],
-        "Prefill graphs": ", ".join(map(str, recorded["prefill_buckets"])),
-        "Soft tokens per image": ", ".join(map(str, recorded.get("max_soft_tokens") or ())),
-        "Images per prompt": recorded.get("max_images"),
-        "Dtype": recorded["torch_dtype"],
-        "Sampling": "on the device" if recorded["on_device_sampling"] else "on the host",
-        "Compiled by": f"the {recorded['backend']} backend, neuronx-cc {recorded['neuronxcc_version']}",
-        "optimum-neuron": recorded["optimum_neuron_version"],
-        "optimum_gemma4": recorded["package_version"],
-    }
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value not in (None, ""))
-    simulated = (
-        "\n**Compiled by the simulator: runs on CPUs only.** Export the base model on a Neuron instance for the device.\n"
-        if recorded["backend"] == "simulator"
-        else ""
-    )
-    return f"""---
-{metadata.to_yaml()}
----
-
-# {repo_id.split("/")[-1]}
-
-Gemma 4, exported to AWS Neuron by optimum_gemma4.
-{simulated}
-| | |
-|---|---|
-{table}
-
-```python
-from optimum_gemma4 import {MODEL_CLASSES[task]}
-
-model = {MODEL_CLASSES[task]}.from_pretrained("{repo_id}")
-```
-"""
 
 
 def push_artifact(
@@ -115,7 +48,7 @@ def push_artifact(
         ConnectionError: the Hub cannot be reached, or the connection was cut; nothing was committed.
     """
     folder = Path(folder)
-    on_the_hub = _recorded(folder).get("checkpoint_id") is not None
+    on_the_hub = recorded_config(folder).get("checkpoint_id") is not None
     operations = [
         CommitOperationAdd(path.relative_to(folder).as_posix(), str(path))
         for path in _files(folder)
@@ -147,13 +80,6 @@ def _files(folder: Path) -> list[Path]:
     """Files of the artifact; hidden folders (a client's cache, version control) are not part of it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-
-def _recorded(folder: Path) -> dict[str, Any]:
-    file = Path(folder) / NEURON_CONFIG
-    if not file.is_file():
-        raise ValueError(f"{folder} has no {NEURON_CONFIG}: push a folder that optimum-cli export neuron wrote")
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def _line(error: Exception) -> str:

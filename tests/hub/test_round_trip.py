@@ -14,7 +14,7 @@ from hub_server import TOKEN, HubServer
 from random_models import write_random_checkpoint
 from transformers import AutoConfig
 
-from optimum_gemma4.exporters.hub import model_card
+from optimum_gemma4.exporters.model_card import model_card
 
 
 PROMPT = [5, 17, 42, 9]

@@ -160,7 +160,7 @@ class Gemma4Processor(ProcessorMixin):
         if not tokenize:
             return prompt
         images, videos = collect_media(with_content_lists(conversation))
-        call_options = {key: value for key, value in kwargs.items() if key in _CALL_OPTIONS}
+        call_options = {key: value for key, value in kwargs.items() if key in CALL_OPTIONS}
         outputs = self(
             text=prompt, images=images if any(images) else None, videos=videos if any(videos) else None, **call_options
         )
@@ -237,6 +237,7 @@ class Gemma4Processor(ProcessorMixin):
         return encoded
 
 
-_CALL_OPTIONS = {
+# Names of the options of a call, for those who pass some of them on
+CALL_OPTIONS = {
     name for group in Gemma4ProcessorKwargs.__annotations__.values() for name in getattr(group, "__annotations__", ())
 } | {"text_kwargs", "images_kwargs", "videos_kwargs", "common_kwargs"}
