@@ -16,6 +16,9 @@ from neuronxcc.nki import language as nl
 jit = nki.jit
 subkernel = nki.jit(mode="trace")
 
+# Softmax weights: three more bits of mantissa than bf16 at the same PE rate. The operands of a matmul may differ in type
+# unless one is fp32 (SDK 2.29 `nki.isa.nc_matmul`).
+WEIGHTS = nl.float16
 VECTOR, SCALAR, GPSIMD, TENSOR = nisa.engine.vector, nisa.engine.scalar, nisa.engine.gpsimd, nisa.engine.tensor
 
 

@@ -93,7 +93,7 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
     # Tiles of three sections and of two sequences: the next one is loaded and scored while this one is multiplied.
     keys = nl.ndarray((TILE, SLOTS, blocks * k.shape[3]), dtype=k.dtype, buffer=nl.sbuf)
     values = nl.ndarray((TILE, SLOTS, blocks * head_dim), dtype=v.dtype, buffer=nl.sbuf)
-    weights = nl.ndarray((TILE, SLOTS, blocks, group), dtype=v.dtype, buffer=nl.sbuf)
+    weights = nl.ndarray((TILE, SLOTS, blocks, group), dtype=compat.WEIGHTS, buffer=nl.sbuf)
     queries = nl.ndarray((TILE, 2, steps, heads), dtype=q.dtype, buffer=nl.sbuf)
     bias = nl.ndarray((TILE, 2, len(cuts), 1, blocks), dtype=nl.float32, buffer=nl.sbuf)
     # Of one sequence and key head, for every section: negated peak, sum of each partition, output.

@@ -11,10 +11,7 @@ key are V times a weight that the caller has multiplied into q.
 import torch
 
 from .schedules.decode_cuts import check_decode
-
-
-MASKED = -1e30
-FLOOR = -1e29
+from .softmax_torch import MASKED, softmax_weights
 
 
 def decode_attention(
@@ -42,7 +39,7 @@ def decode_attention(
 
     Returns:
         [B, N, H] in q's dtype, zeros where no slot counts. With key_parts > 1, [P, B, N, H + 2] in fp32: unnormalised
-        values, the part's largest score and the sum of its weights.
+        values, the part's largest score and the sum of its weights (both WEIGHT_SCALE times the plain ones).
 
     Raises:
         ValueError: On shapes that do not fit together.
@@ -64,10 +61,7 @@ def decode_attention(
     scores = torch.where(allowed[:, None, None], scores * scale, MASKED)
     # [B, K, G, T] -> [B, K, G, P, T / P]
     scores = scores.reshape(batch, kv_heads, group, key_parts, slots // key_parts)
-    peak = scores.amax(-1, keepdim=True).clamp(min=FLOOR)
-    weights = torch.exp(scores - peak)
-    total = weights.sum(-1, keepdim=True)
-    weights = weights.to(v.dtype).to(compute)
+    weights, total, peak = softmax_weights(scores, v.dtype)
     parts = v.to(compute).reshape(batch, kv_heads, 1, key_parts, slots // key_parts, head_dim)
     values = torch.matmul(weights[..., None, :], parts)[..., 0, :]  # [B, K, G, P, H]
     if key_parts == 1:

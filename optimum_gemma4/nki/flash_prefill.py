@@ -164,7 +164,7 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
                     )  # fmt: skip
                     negative = nl.ndarray((tile.rows, 1), dtype=nl.float32, buffer=nl.sbuf)
                     negated_peak(negative, peaks, scale, cap[nl.ds(0, tile.rows), nl.ds(column, 1)])
-                    weights = nl.ndarray((tile.rows, tile.width), dtype=v.dtype, buffer=nl.sbuf)
+                    weights = nl.ndarray((tile.rows, tile.width), dtype=compat.WEIGHTS, buffer=nl.sbuf)
                     total = nl.ndarray((tile.rows, 1), dtype=nl.float32, buffer=nl.sbuf)
                     compat.exponential_with_sum(weights, scores, negative, scale, total)
                     output = nl.zeros((tile.rows, head_dim), dtype=nl.float32, buffer=nl.psum)
@@ -233,7 +233,7 @@ def _streamed_tile(
     compat.elementwise(new, new, negative, np.minimum)
     factor = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
     compat.exponential(factor, negative, new, -1.0)
-    weights = nl.ndarray((rows, tile.width), dtype=values.dtype, buffer=nl.sbuf)
+    weights = nl.ndarray((rows, tile.width), dtype=compat.WEIGHTS, buffer=nl.sbuf)
     added = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
     compat.exponential_with_sum(weights, scores, new, scale, added)
     product = nl.zeros((rows, output.shape[1]), dtype=nl.float32, buffer=nl.psum)

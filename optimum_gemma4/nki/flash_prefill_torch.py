@@ -2,19 +2,17 @@
 """Prefill attention in torch: what the kernel `flash_prefill` computes, with the same signature and roundings.
 
 Query i sees key j iff i - window < j <= end(i). Blocks of queries read only the keys of their band, so the work of a
-sliding layer grows with S x window. Scores and softmax are fp32, the probabilities are rounded to V's dtype before the
-second product, the sum that normalises them is not. Static shapes, no branch on a value: it traces and vmaps.
+sliding layer grows with S x window. Scores and softmax are fp32, the weights of bf16 values are rounded to fp16 before
+the second product, the sum that normalises them is not. Static shapes, no branch on a value: it traces and vmaps.
 Shapes: q [B, N, H, S], k [B, K, H, T], v [B, K, T, H], end [B, S] -> [B, N, S, H].
 """
 
 import torch
 
 from .schedules.blocks import check_prefill, key_range
+from .softmax_torch import MASKED, softmax_weights
 
 
-# Finite, so that a row without any key stays finite; far below any logit and far above the fp32 minimum.
-MASKED = -1e30
-FLOOR = -1e29
 MIN_BLOCK, MAX_BLOCK = 128, 512
 
 
@@ -71,12 +69,10 @@ def flash_prefill(
         if window:
             allowed = allowed & (key > position[:, None] - window)
         scores = torch.where(allowed[:, None, None], scores, MASKED)
-        peak = scores.amax(-1, keepdim=True).clamp(min=FLOOR)
-        weights = torch.exp(scores - peak)
-        # A padding row sums to zero: the floor of the divisor leaves zeros there and changes no other row (sum >= 1).
-        total = weights.sum(-1, keepdim=True).clamp(min=1e-30)
-        weights = weights.to(v.dtype).to(compute).reshape(batch, kv_heads, group * size, high - low)
+        weights, total, _ = softmax_weights(scores, v.dtype)
+        weights = weights.reshape(batch, kv_heads, group * size, high - low)
         values = torch.matmul(weights, v[:, :, low:high].to(compute)).reshape(batch, kv_heads, group, size, head_dim)
-        outputs.append((values / total).to(q.dtype))
+        # A padding row sums to zero: the floor of the divisor leaves zeros there and changes no other row.
+        outputs.append((values / total.clamp(min=1e-30)).to(q.dtype))
     # [B, K, G, S, H] -> [B, N, S, H]
     return torch.cat(outputs, 3).reshape(batch, heads, queries, head_dim)

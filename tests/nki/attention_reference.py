@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The formula of attention in fp64, torch's own bf16 attention, and inputs, for the tests of the kernels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
 
 
 @dataclass(frozen=True)
@@ -82,27 +85,45 @@ def exact_prefill(case: PrefillCase, q: torch.Tensor, k: torch.Tensor, v: torch.
     return torch.nan_to_num(scores.softmax(-1)) @ v
 
 
-def torch_bf16_prefill(case: PrefillCase, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """torch's attention in bf16 as transformers' eager attention computes it, zeros where a query sees nothing."""
+def torch_bf16_prefill(case: PrefillCase, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> list[torch.Tensor]:
+    """The forms of torch's attention in bf16, zeros where a query sees nothing.
+
+    Returns:
+        Eager as in transformers (scores and weights rounded to bf16), the fused CPU kernel (weights rounded), and the
+        one that computes everything in fp32 and rounds the result.
+    """
     group = case.heads // case.kv_heads
     k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
     mask = allowed(case)[:, None]
-    scores = (q.transpose(2, 3) @ k * case.scale).masked_fill(~mask, torch.finfo(q.dtype).min)
-    output = scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ v
-    return torch.where(mask.any(-1, keepdim=True), output, 0)
+    return attention_forms(q.mT, k.mT, v, mask, case.scale)
 
 
-def assert_as_near_as_torch(output: torch.Tensor, exact: torch.Tensor, torch_bf16: torch.Tensor) -> None:
-    """At most 1.1 x the error of torch's bf16 attention, and 1.25 x that of rounding the exact result once.
+def attention_forms(q, k, v, mask: torch.Tensor, scale: float) -> list[torch.Tensor]:
+    """Eager, fused and fp32-inside attention of q [B, N, S, H] over k, v [B, N, T, H] with mask [B, 1, S, T]."""
+    scores = (q @ k.mT * scale).masked_fill(~mask, torch.finfo(q.dtype).min)
+    forms = [scores.softmax(-1, dtype=torch.float32).to(q.dtype) @ v]
+    for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH):
+        with sdpa_kernel(backend):
+            forms.append(scaled_dot_product_attention(q.contiguous(), k.contiguous(), v, mask, scale=scale))
+    return [torch.where(mask.any(-1, keepdim=True), form, 0) for form in forms]
 
-    The second bound is what torch's fused CPU attention reaches, which computes in fp32 inside; the PE multiplies bf16
-    probabilities, so that it cannot be met exactly. It is the bound that sees small mistakes.
+
+def assert_as_near_as_torch(output: torch.Tensor, exact: torch.Tensor, torch_forms: Sequence[torch.Tensor]) -> None:
+    """At most 1.1 x the error of the best of torch's bf16 forms, and 1.03 x what fp32 and one rounding allow.
+
+    The narrower bound sees small mistakes. Scores of 1e4 are wrong by 1e-3 in fp32 whoever adds them up, therefore the
+    larger of the rounding of the exact result and of torch's fp32 form.
     """
     assert output.dtype == torch.bfloat16 and torch.isfinite(output).all()
-    assert error(output, exact) <= 1.1 * error(torch_bf16, exact)
-    assert error(output, exact) <= 1.25 * error(exact.to(output.dtype), exact)
+    errors = [error(form, exact) for form in torch_forms]
+    assert error(output, exact) <= 1.1 * min(errors)
+    assert error(output, exact) <= 1.03 * max(errors[-1], error(exact.to(output.dtype), exact))
 
 
 def error(output: torch.Tensor, exact: torch.Tensor) -> float:
-    """Root mean square error."""
+    """Root mean square error over all outputs.
+
+    A ratio of two largest errors would compare two single elements, each the tail of a distribution of roundings: it
+    varies by tens of percent from seed to seed where this varies by less than one.
+    """
     return (output.double() - exact).square().mean().sqrt().item()

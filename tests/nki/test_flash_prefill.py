@@ -34,6 +34,7 @@ CASES = [
     PrefillCase(queries=300, magnitude=1e4, window=128, padding=20),
     PrefillCase(queries=200, scale=0.0625, magnitude=16, images=((10, 90),), window=128),
     PrefillCase(queries=150, scale=8.0, padding=30),
+    PrefillCase(queries=600, window=128, magnitude=0.25, head_dim=256),
 ]
 # Longer than what stays in SBUF: keys in passes, softmax carried from pass to pass.
 STREAMED = [

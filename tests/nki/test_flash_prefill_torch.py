@@ -27,6 +27,7 @@ CASES = [
     PrefillCase(queries=600, padding=599, batch=2),
     PrefillCase(queries=200, magnitude=1e4, window=128),
     PrefillCase(queries=200, scale=0.0625, magnitude=16),
+    PrefillCase(queries=600, window=128, magnitude=0.25, head_dim=256),
 ]
 
 

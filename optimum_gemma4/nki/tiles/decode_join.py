@@ -10,6 +10,7 @@ from .. import compat
 from ..compat import nisa, nl
 from ..schedules.blocks import TILE
 from .decode_section import QUADRANT
+from .prefill_tile import LOG_WEIGHT_SCALE
 
 
 @compat.subkernel
@@ -78,6 +79,6 @@ def store_stats(out, index, head_dim, peak, total):
     turned = nl.ndarray((QUADRANT, 2, QUADRANT), dtype=nl.float32, buffer=nl.sbuf)
     compat.transpose_small(turned[nl.ds(0, group), 0, :], peak[nl.ds(0, QUADRANT), :])
     compat.transpose_small(turned[nl.ds(0, group), 1, :], total[nl.ds(0, QUADRANT), :])
-    compat.with_scalars(pairs[:, 0:1], turned[nl.ds(0, group), 0, 0:1], np.multiply, -1.0)
+    compat.with_scalars(pairs[:, 0:1], turned[nl.ds(0, group), 0, 0:1], np.multiply, -1.0, np.add, LOG_WEIGHT_SCALE)
     compat.copy(pairs[:, 1:2], turned[nl.ds(0, group), 1, 0:1], compat.VECTOR)
     compat.store(out[(*index, nl.ds(head_dim, 2))], pairs)

@@ -13,6 +13,7 @@ from .. import compat
 from ..compat import nisa, nl
 from ..schedules.blocks import TILE
 from .prefill_bounds import CAP, FILL
+from .prefill_tile import LOG_WEIGHT_SCALE
 
 
 QUADRANT = 32  # partitions of a Vector transpose
@@ -129,8 +130,8 @@ def weigh_section(weights, negative, sums, scores, scale):
     """Softmax weights of a section, relative to its own peak.
 
     Args:
-        weights: [partitions, blocks, G] in V's dtype, written.
-        negative: [128, G] fp32, written in all partitions: -scale x peak, at most CAP.
+        weights: [partitions, blocks, G] fp16, written.
+        negative: [128, G] fp32, written in all partitions: log(WEIGHT_SCALE) - scale x peak, at most CAP.
         sums: [partitions, G] fp32, written: sum of the weights of a partition, before rounding.
         scores: [partitions, G, blocks] fp32.
         scale: Factor of the scores.
@@ -144,7 +145,9 @@ def weigh_section(weights, negative, sums, scores, scale):
         compat.transpose_small(across[:, nl.ds(first, size)], peaks[nl.ds(first, size), :])
     peak = nl.ndarray((group, 1), dtype=nl.float32, buffer=nl.sbuf)
     compat.reduce_free(peak, across, np.max, axis=(1,), negate=True)
-    compat.with_scalars(peak, peak, np.multiply, scale, np.minimum, CAP)
+    if scale != 1.0:
+        compat.with_scalars(peak, peak, np.multiply, scale)
+    compat.with_scalars(peak, peak, np.add, LOG_WEIGHT_SCALE, np.minimum, CAP)
     # Back to all partitions: a row of 32 equal values, transposed into each quadrant.
     row = nl.ndarray((group, QUADRANT), dtype=nl.float32, buffer=nl.sbuf)
     compat.with_scalars(row, across[:, 0:1].broadcast_to((group, QUADRANT)), np.multiply, 0.0, np.add, peak)

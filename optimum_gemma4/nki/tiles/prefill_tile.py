@@ -7,11 +7,16 @@ its row sum, and normalises; copies of transposed weights alternate between Vect
 than the PE. Layouts: scores [queries, keys], K^T [dims, steps, keys], V [keys, blocks, dims].
 """
 
+import math
+
 import numpy as np
 
 from .. import compat
 from ..compat import nisa, nl
-from ..schedules.blocks import BANK, TILE, masked_blocks
+from ..schedules.blocks import BANK, TILE, WEIGHT_SCALE, masked_blocks
+
+
+LOG_WEIGHT_SCALE = math.log(WEIGHT_SCALE)
 
 
 @compat.subkernel
@@ -60,14 +65,16 @@ def score_tile(scores, peaks, queries, row, keys, shift, tile, masks, mask_slot,
 
 @compat.subkernel
 def negated_peak(negative, peaks, scale, cap):
-    """The bias of the exponential: -scale x peak, at most `cap`.
+    """The bias of the exponential: log(WEIGHT_SCALE) - scale x peak, at most `cap`.
 
     The cap stays above the fill of masked scores, so that a row without keys (in this pass) weighs nothing; where it
     is strongly negative (padding rows) every weight of the row is zero.
     """
     largest = nl.ndarray(negative.shape, dtype=nl.float32, buffer=nl.sbuf)
     compat.reduce_free(largest, peaks, np.max, axis=(1,), negate=True)
-    compat.with_scalars(negative, largest, np.multiply, scale, np.minimum, cap)
+    if scale != 1.0:
+        compat.with_scalars(largest, largest, np.multiply, scale)
+    compat.with_scalars(negative, largest, np.add, LOG_WEIGHT_SCALE, np.minimum, cap)
 
 
 @compat.subkernel
@@ -76,7 +83,7 @@ def weigh_values(output, weights, values, first_block, tile):
 
     Args:
         output: [rows, H] fp32 PSUM, accumulated.
-        weights: [rows, width] in V's dtype, SBUF.
+        weights: [rows, width] fp16 SBUF.
         values: [128, blocks, H] V in SBUF.
         first_block: Block of V that holds the first key of the row.
         tile: The plan of this tile.
