@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 
 
-__all__ = ["IMAGE", "VIDEO", "PlaceholderIds", "match_images"]
+__all__ = ["IMAGE", "KIND_NAMES", "VIDEO", "PlaceholderIds", "match_images"]
 
 # As in mm_token_type_ids
 IMAGE, VIDEO = 1, 2
-_NAMES = {IMAGE: "image", VIDEO: "video frame"}
+KIND_NAMES = {IMAGE: "image", VIDEO: "video frame"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def match_images(kinds: torch.Tensor, counts: dict[int, list[int]]) -> list[list
             if filled != length:
                 taken = counts[kind][first : next_index[kind]]
                 raise ValueError(
-                    f"Prompt {number} has {length} {_NAMES[kind]} tokens in a row where the {_NAMES[kind]}s from "
+                    f"Prompt {number} has {length} {KIND_NAMES[kind]} tokens in a row where the {KIND_NAMES[kind]}s from "
                     f"number {first} on have {taken} soft tokens: images must come in the order of their placeholders."
                 )
         matched.append(images)
@@ -96,7 +96,7 @@ def _check_totals(kind: int, runs: list[list[int]], given: list[int]) -> None:
     wanted = sum(map(sum, runs))
     if wanted != sum(given):
         raise ValueError(
-            f"The prompts have {wanted} {_NAMES[kind]} tokens (in runs of {runs}, by prompt) and the {len(given)} "
-            f"{_NAMES[kind]}s given have {sum(given)} soft tokens ({given}): give every placeholder its image, and the "
+            f"The prompts have {wanted} {KIND_NAMES[kind]} tokens (in runs of {runs}, by prompt) and the {len(given)} "
+            f"{KIND_NAMES[kind]}s given have {sum(given)} soft tokens ({given}): give every placeholder its image, and the "
             "prompts as Gemma4Processor returned them."
         )

@@ -20,11 +20,9 @@ from ..exporters.export_config import Gemma4NeuronExportConfig
 from ..exporters.neuron_config import Gemma4NeuronConfig
 from .auto_image_text_to_text import NeuronModelForImageTextToText
 from .causal_lm import Gemma4NxDModelForCausalLM
-from .geometry import TextGeometry
-from .image_blocks import block_ends, check_lookahead
-from .image_inputs import NO_FEATURE, ImageInputs
-from .image_matching import IMAGE, VIDEO, PlaceholderIds, match_images
-from .prompts import checked_prompt_positions, pack_prompts
+from .image_matching import IMAGE, VIDEO
+from .prompt_images import PromptImages, check_token_types
+from .prompts import PADDING_POSITION, checked_prompt_positions, pack_prompts
 from .vision.spec import VisionSpec
 from .vision_graphs import VisionGraphs
 
@@ -67,9 +65,8 @@ class Gemma4NeuronModelForImageTextToText(Gemma4NxDModelForCausalLM, NeuronModel
         graphs = Gemma4NeuronExportConfig(self.config, self.task, neuron_config).vision_graphs()
         spec = VisionSpec.from_config(config.vision_config, self.text_config.hidden_size)
         self.vision_encoder = VisionGraphs(bundles["vision"], graphs, spec)
-        self._placeholders = PlaceholderIds(config.image_token_id, config.video_token_id, config.audio_token_id)
-        self._bidirectional_vision = TextGeometry.from_config(config).bidirectional_vision
-        self._no_features = torch.zeros(0, self.text_config.hidden_size, dtype=neuron_config.torch_dtype)
+        self._images = PromptImages(self.vision_encoder, config, neuron_config)
+        self._placeholders = self._images.placeholders
 
     @classmethod
     def create_bundles(
@@ -159,79 +156,42 @@ class Gemma4NeuronModelForImageTextToText(Gemma4NxDModelForCausalLM, NeuronModel
         Raises:
             ValueError: placeholders and images do not fit, or the graphs cannot take an argument.
         """
-        media = {
-            IMAGE: (pixel_values, image_position_ids),
-            VIDEO: (pixel_values_videos, video_position_ids),
-        }
-        is_prompt = input_ids.shape[1] > 1
-        if is_prompt:
+        media = {IMAGE: (pixel_values, image_position_ids), VIDEO: (pixel_values_videos, video_position_ids)}
+        has_images = any(tensor is not None for pair in media.values() for tensor in pair)
+        has_images = has_images or any(len(soft_tokens) for soft_tokens in image_features or ())
+        if input_ids.shape[1] == 1 and has_images:
+            # A prompt of one image token: the decode graph takes no images, a second column makes it a prefill.
+            input_ids, position_ids, mm_token_type_ids = (
+                None if values is None else torch.nn.functional.pad(values, (0, 1), value=fill)
+                for values, fill in ((input_ids, 0), (position_ids, PADDING_POSITION), (mm_token_type_ids, 0))
+            )
+        if input_ids.shape[1] == 1:
+            images = self._images.no_inputs(position_ids)
+        else:
             position_ids = checked_prompt_positions(position_ids)
-        kinds = torch.zeros_like(input_ids)
-        if is_prompt:
             kinds = self._placeholders.kinds(input_ids, position_ids)
+            end = self._images.ends(kinds, position_ids, mm_token_type_ids)
             if image_features is None:
-                image_features = self._features_of_prompts(kinds, media)
-        images = self._image_inputs(kinds, position_ids, mm_token_type_ids, image_features)
+                image_features = self._images.encode(kinds, media)
+            images = self._images.inputs(kinds, end, image_features)
         input_ids = self._placeholders.replaced(input_ids, self.pad_token_id)
         return self._run_graph(input_ids, position_ids, seq_ids, sampling_params, images, return_dict)
-
-    def _features_of_prompts(
-        self, kinds: torch.Tensor, media: dict[int, tuple[torch.Tensor | None, torch.Tensor | None]]
-    ) -> tuple[torch.Tensor, ...]:
-        """Soft tokens of each prompt, [m, D]: everything is checked and matched before the first image is encoded."""
-        names = {IMAGE: "image", VIDEO: "video frame"}
-        counts = {kind: [] for kind in media}
-        for kind, (pixels, positions) in media.items():
-            if pixels is not None or positions is not None:
-                counts[kind] = self.vision_encoder.soft_tokens(pixels, positions, names[kind])
-        prompts = match_images(kinds, counts)
-        limit = self.neuron_config.max_images
-        for number, images in enumerate(prompts):
-            if limit is not None and len(images) > limit:
-                raise ValueError(
-                    f"Prompt {number} has {len(images)} images and the artifact was compiled for {limit}: pass fewer, or "
-                    f"export with --max_images {len(images)}."
-                )
-        return tuple(
-            torch.cat(
-                [self._no_features]
-                + [self.vision_encoder(*(tensor[index] for tensor in media[kind])) for kind, index in images]
-            )
-            for images in prompts
-        )
-
-    def _image_inputs(
-        self,
-        kinds: torch.Tensor,
-        position_ids: torch.Tensor,
-        token_types: torch.Tensor | None,
-        features: Sequence[torch.Tensor] | None,
-    ) -> ImageInputs:
-        is_placeholder = kinds > 0
-        features = [self._no_features] * len(kinds) if features is None else features
-        wanted, given = is_placeholder.sum(1).tolist(), [len(soft_tokens) for soft_tokens in features]
-        if wanted != given:
-            raise ValueError(f"The prompts have {wanted} image tokens and their image_features {given} rows.")
-        end = position_ids
-        if self._bidirectional_vision and is_placeholder.any():
-            end = block_ends(kinds if token_types is None else token_types, position_ids)
-            check_lookahead(end, position_ids, max(self.neuron_config.max_soft_tokens))
-        index = torch.where(is_placeholder, is_placeholder.cumsum(1) - 1, NO_FEATURE)
-        return ImageInputs(tuple(features), index, end)
 
     def _prepare_images(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor, copies: int, arguments: dict[str, Any]
     ) -> dict[str, Any]:
         packed = pack_prompts(attention_mask)
         kinds = self._placeholders.kinds(packed.pack(input_ids, self.pad_token_id), packed.position_ids)
-        media = {name: arguments.pop(name, None) for name in self._MEDIA}
-        features = self._features_of_prompts(
-            kinds,
-            {
-                IMAGE: (media["pixel_values"], media["image_position_ids"]),
-                VIDEO: (media["pixel_values_videos"], media["video_position_ids"]),
-            },
+        pixels, positions, frames, frame_positions, frames_of_videos = (
+            arguments.pop(name, None) for name in self._MEDIA
         )
+        _check_frames(frames, frames_of_videos)
+        types = arguments.get("mm_token_type_ids")
+        if types is not None:
+            check_token_types(types, input_ids.shape)
+            types = packed.pack(types, 0)
+        self._images.ends(kinds, packed.position_ids, types)
+        features = self._images.encode(kinds, {IMAGE: (pixels, positions), VIDEO: (frames, frame_positions)})
         # transformers repeats tensors for num_return_sequences, and leaves this tuple alone.
         return {**arguments, "image_features": tuple(row for row in features for _ in range(copies))}
 
@@ -254,3 +214,13 @@ class Gemma4NeuronModelForImageTextToText(Gemma4NxDModelForCausalLM, NeuronModel
         if mm_token_type_ids is not None:
             mm_token_type_ids = pack_prompts(attention_mask).pack(mm_token_type_ids, 0)
         return {**inputs, "mm_token_type_ids": mm_token_type_ids, "image_features": image_features}
+
+
+def _check_frames(frames: torch.Tensor | None, frames_of_videos: torch.Tensor | Sequence[int] | None) -> None:
+    """Every frame is an image here, so the frames of each video only have to add up."""
+    given = 0 if frames is None else len(frames)
+    if frames_of_videos is not None and int(torch.as_tensor(frames_of_videos).sum()) != given:
+        raise ValueError(
+            f"num_frames_per_video is {torch.as_tensor(frames_of_videos).tolist()} and there are {given} frames in "
+            "pixel_values_videos: they must add up."
+        )
