@@ -3,11 +3,17 @@
 
 from pathlib import Path
 
+from optimum.neuron.models.auto_model import get_neuron_model_class
+
 from optimum_gemma4 import NeuronModelForCausalLM
 
 
 class Exports:
     """Exports checkpoints below `folder` and keeps what it made.
+
+    Args:
+        folder: where artifacts go.
+        auto_class: `NeuronModelForCausalLM` or `NeuronModelForImageTextToText`.
 
     Attributes:
         OPTIONS: what is compiled when a test does not say otherwise.
@@ -15,19 +21,19 @@ class Exports:
 
     OPTIONS = {"instance_type": "trn2", "batch_size": 1, "sequence_length": 64, "tensor_parallel_size": 1}
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, auto_class: type = NeuronModelForCausalLM):
         self._folder = folder
+        self._auto_class = auto_class
         self._artifacts: dict[str, Path] = {}
-        self._models: dict[str, NeuronModelForCausalLM] = {}
+        self._models = {}
 
     def artifact(self, checkpoint: Path, **options) -> Path:
         """The folder of an export with these options of `get_neuron_config`."""
         key = f"{checkpoint} {sorted(options.items())}"
         if key not in self._artifacts:
-            from optimum_gemma4.modeling.causal_lm import Gemma4NeuronModelForCausalLM
-
-            neuron_config = Gemma4NeuronModelForCausalLM.get_neuron_config(checkpoint, **{**self.OPTIONS, **options})
-            model = NeuronModelForCausalLM.export(str(checkpoint), neuron_config=neuron_config)
+            model_class = get_neuron_model_class("gemma4", self._auto_class.task, "inference")
+            neuron_config = model_class.get_neuron_config(checkpoint, **{**self.OPTIONS, **options})
+            model = self._auto_class.export(str(checkpoint), neuron_config=neuron_config)
             folder = self._folder / f"export_{len(self._artifacts)}"
             model.save_pretrained(str(folder))
             self._artifacts[key] = folder
@@ -37,5 +43,5 @@ class Exports:
         """The loaded model; tests share it, since every prompt starts anew."""
         folder = self.artifact(checkpoint, **options)
         if folder not in self._models:
-            self._models[folder] = NeuronModelForCausalLM.from_pretrained(str(folder))
+            self._models[folder] = self._auto_class.from_pretrained(str(folder))
         return self._models[folder]

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From export to generate() with pictures, on random models: soft tokens, tokens and logits are transformers'.
+
+One, two and five pictures, first, in the middle and last, side by side and alone, longer than the window, at several
+budgets, in batches with other numbers of pictures or none. A wrong mask, position or picture moves these logits by
+units, the tolerance is 1e-3. Goldens: `tools/make_multimodal_reference.py`. Slow: every prompt at every size.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from exported_models import Exports
+from multimodal_models import (
+    ASPECTS,
+    BUDGETS,
+    MULTIMODAL_CONFIGS,
+    NEW_TOKENS,
+    PROMPTS,
+    PROMPTS_OF,
+    SPECIAL_IDS,
+    kept_rows,
+    multimodal_weight,
+)
+from safetensors.torch import save_file
+
+from optimum_gemma4 import NeuronModelForImageTextToText
+from optimum_gemma4.exporters.key_table import text_specs, vision_specs
+from optimum_gemma4.modeling.configuration import Gemma4Config
+from optimum_gemma4.modeling.geometry import TextGeometry
+from optimum_gemma4.modeling.processing import Gemma4ImageProcessor
+from optimum_gemma4.modeling.vision.spec import VisionSpec
+
+
+GOLDEN = Path(__file__).parent / "golden"
+LOGITS_TOLERANCE = 1e-3
+FEATURES_TOLERANCE = 1e-4  # largest difference over largest value
+GREEDY = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": None}
+OPTIONS = {
+    "sequence_length": 400,
+    "prefill_buckets": [96, 160, 352],
+    "max_soft_tokens": list(BUDGETS),
+    "torch_dtype": "float32",
+    "on_device_sampling": False,
+}
+# Fewer graphs, to be exported sooner
+TWO_ROWS = {
+    **OPTIONS,
+    "prefill_buckets": [352],
+    "max_soft_tokens": [70, 140],
+    "batch_size": 2,
+    "tensor_parallel_size": 2,
+}
+IMAGE = SPECIAL_IDS["image_token_id"]
+
+
+@pytest.fixture(scope="module")
+def goldens() -> dict[str, dict[str, torch.Tensor]]:
+    found = {}
+    for name in MULTIMODAL_CONFIGS:
+        with np.load(GOLDEN / f"multimodal_{name}.npz") as file:
+            found[name] = {key: torch.from_numpy(value) for key, value in file.items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory) -> Exports:
+    return Exports(tmp_path_factory.mktemp("multimodal"), NeuronModelForImageTextToText)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> dict[str, Path]:
+    """The models in the Hub's layout."""
+    folders = {}
+    for name, values in MULTIMODAL_CONFIGS.items():
+        folder = folders[name] = tmp_path_factory.mktemp(name)
+        (folder / "config.json").write_text(json.dumps(values))
+        config = Gemma4Config.from_pretrained(folder)
+        geometry = TextGeometry.from_config(config)
+        specs = [
+            *text_specs(geometry, "model.language_model."),
+            *vision_specs(VisionSpec.from_config(config.vision_config, geometry.hidden_size), "model."),
+        ]
+        weights = {spec.source: multimodal_weight(spec.source.removeprefix("model."), spec.shape) for spec in specs}
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folders
+
+
+def batch_inputs(names: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    """What a processor makes of several prompts: left-padded, with the pictures of all of them in one list."""
+    budget = max(PROMPTS[name].budget for name in names)
+    patches, positions, prompts = [], [], []
+    for name in names:
+        prompt, counts = PROMPTS[name], []
+        if pictures := prompt.pictures():
+            images = Gemma4ImageProcessor()(pictures, max_soft_tokens=prompt.budget, return_tensors="pt")
+            counts = [int(count) for count in images["num_soft_tokens_per_image"]]
+            padding = (0, 0, 0, 9 * (budget - prompt.budget))
+            patches.append(torch.nn.functional.pad(images["pixel_values"], padding))
+            positions.append(torch.nn.functional.pad(images["image_position_ids"], padding, value=-1))
+        prompts.append(prompt.ids(counts))
+    width = max(map(len, prompts))
+    ids = torch.stack([torch.nn.functional.pad(prompt, (width - len(prompt), 0)) for prompt in prompts])
+    mask = torch.stack([(torch.arange(width) >= width - len(prompt)).long() for prompt in prompts])
+    inputs = {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": (ids == IMAGE).long()}
+    if patches:
+        inputs |= {"pixel_values": torch.cat(patches), "image_position_ids": torch.cat(positions)}
+    return inputs
+
+
+def largest_error(model, golden, names: tuple[str, ...]) -> float:
+    """Generates; asserts that the tokens are the reference's, and returns the largest difference of the logits."""
+    inputs = batch_inputs(names)
+    output = model.generate(**inputs, return_dict_in_generate=True, output_logits=True, **GREEDY)
+    errors = []
+    for row, name in enumerate(names):
+        prompt, tokens = golden[f"{name}.prompt"].long(), golden[f"{name}.tokens"].long()
+        assert inputs["input_ids"][row, -len(prompt) :].equal(prompt)
+        assert output.sequences[row, inputs["input_ids"].shape[1] :].equal(tokens), names
+        logits = torch.stack([step[row] for step in output.logits])
+        errors.append((logits - golden[f"{name}.logits"]).abs().max().item())
+    return max(errors)
+
+
+def relative_features_error(model, golden, budgets: list[int]) -> float:
+    """Of the soft tokens of every shape at these budgets."""
+    errors = []
+    for budget in budgets:
+        pictures = [picture.draw() for picture in ASPECTS.values()]
+        images = Gemma4ImageProcessor()(pictures, max_soft_tokens=budget, return_tensors="pt")
+        features = model.get_image_features(images["pixel_values"], images["image_position_ids"])
+        for aspect, rows, count in zip(ASPECTS, features, images["num_soft_tokens_per_image"], strict=True):
+            assert len(rows) == count
+            wanted = golden[f"{aspect} {budget}.features"]
+            kept = rows[torch.from_numpy(kept_rows(len(rows)))]
+            errors.append(((kept - wanted).abs().max() / wanted.abs().max()).item())
+    return max(errors)
+
+
+def pairs(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Every prompt with its neighbour: together they are batches of unequal lengths, budgets and numbers of pictures."""
+    return [(name, names[index - 1]) for index, name in enumerate(names)]
+
+
+def test_goldens_hold_what_they_should(goldens):
+    """Continuations vary; some hold placeholder ids; every picture is longer than the window."""
+    placeholders = torch.tensor([SPECIAL_IDS[f"{kind}_token_id"] for kind in ("image", "video", "audio")])
+    for name, golden in goldens.items():
+        window = MULTIMODAL_CONFIGS[name]["text_config"]["sliding_window"]
+        sampled = torch.stack([golden[f"{prompt}.tokens"] for prompt in PROMPTS_OF[name]]).long()
+        assert len(sampled.unique()) >= 20 and torch.isin(sampled, placeholders).any()
+        for prompt in PROMPTS_OF[name]:
+            count = len(PROMPTS[prompt].pictures())
+            assert (golden[f"{prompt}.prompt"] == IMAGE).sum() > window * count or count == 0
+
+
+@pytest.mark.parametrize("names", [("side by side",), ("last",)], ids=" + ".join)
+def test_one_prompt_on_one_rank(exports, checkpoints, goldens, names):
+    options = {**OPTIONS, "sequence_length": 208, "prefill_buckets": [160], "max_soft_tokens": [70]}
+    model = exports.model(checkpoints["like_31b"], **options)
+    assert largest_error(model, goldens["like_31b"], names) < LOGITS_TOLERANCE
+
+
+@pytest.mark.parametrize("names", [("five", "no picture"), ("long text after", "of 140")], ids=" + ".join)
+def test_two_prompts_on_two_ranks(exports, checkpoints, goldens, names):
+    model = exports.model(checkpoints["like_31b"], **TWO_ROWS)
+    assert largest_error(model, goldens["like_31b"], names) < LOGITS_TOLERANCE
+
+
+def test_soft_tokens_of_every_shape(exports, checkpoints, goldens):
+    model = exports.model(checkpoints["like_31b"], **TWO_ROWS)
+    assert relative_features_error(model, goldens["like_31b"], [70, 140]) < FEATURES_TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tp", [1, 2, 4])
+@pytest.mark.parametrize("name", list(MULTIMODAL_CONFIGS))
+def test_every_prompt_and_picture(exports, checkpoints, goldens, name, tp):
+    model = exports.model(checkpoints[name], **OPTIONS, tensor_parallel_size=tp)
+    assert relative_features_error(model, goldens[name], BUDGETS) < FEATURES_TOLERANCE
+    errors = {prompt: largest_error(model, goldens[name], (prompt,)) for prompt in PROMPTS_OF[name]}
+    assert max(errors.values()) < LOGITS_TOLERANCE, errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("continuous_batching", [True, False])
+@pytest.mark.parametrize("tp", [1, 2, 4])
+@pytest.mark.parametrize("name", list(MULTIMODAL_CONFIGS))
+def test_every_prompt_beside_another(exports, checkpoints, goldens, name, tp, continuous_batching):
+    model = exports.model(
+        checkpoints[name],
+        **OPTIONS,
+        batch_size=2,
+        tensor_parallel_size=tp,
+        continuous_batching=continuous_batching,
+    )
+    errors = {pair: largest_error(model, goldens[name], pair) for pair in pairs(PROMPTS_OF[name])}
+    assert max(errors.values()) < LOGITS_TOLERANCE, errors
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tp", [1, 2, 4])
+def test_tokens_chosen_on_the_device_are_the_same(exports, checkpoints, goldens, tp):
+    options = {**OPTIONS, "on_device_sampling": True}
+    model = exports.model(checkpoints["like_31b"], **options, batch_size=2, tensor_parallel_size=tp)
+    for names in pairs(PROMPTS_OF["like_31b"]):
+        inputs = batch_inputs(names)
+        sequences = model.generate(**inputs, **GREEDY)
+        for row, name in enumerate(names):
+            new = sequences[row, inputs["input_ids"].shape[1] :]
+            assert new.tolist() == goldens["like_31b"][f"{name}.tokens"].tolist(), names
