@@ -13,9 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from zipfile import is_zipfile
 
-from .checkpoint import shard_file_name
 from .neuron_config import Gemma4NeuronConfig
-from .safetensors_source import read_header
+from .weights import check_shards
 
 
 NEURON_CONFIG = "neuron_config.json"
@@ -107,33 +106,18 @@ def check_artifact(folder: Path, neuron_config: Gemma4NeuronConfig, bundles: dic
         bundles: Name and file of every compiled bundle that it must hold.
 
     Raises:
-        ValueError: a missing or damaged file, by name, or an artifact for the other task.
+        ValueError: a missing or damaged file, by name.
     """
     missing = [name for name in bundles.values() if not (folder / name).is_file()]
-    if missing and neuron_config.max_soft_tokens and "vision" not in bundles:
-        raise ValueError(f"{folder} takes images: load it with NeuronModelForImageTextToText of optimum_gemma4")
-    if missing and not neuron_config.max_soft_tokens and "vision" in bundles:
-        raise ValueError(f"{folder} holds the text model alone: load it with NeuronModelForCausalLM")
     faults = [f"{', '.join(missing)} missing"] if missing else []
     # A bundle is a zip archive: the list of what it holds is at its end
     faults += [
         f"{name} is cut short" for name in bundles.values() if name not in missing and not is_zipfile(folder / name)
     ]
-    faults += [] if faults else _weight_faults(folder / CHECKPOINT_FOLDER, neuron_config, list(bundles))
+    if not faults and (folder / CHECKPOINT_FOLDER).is_dir():
+        try:
+            check_shards(folder, list(bundles), neuron_config)
+        except ValueError as error:
+            faults.append(str(error))
     if faults:
         raise ValueError(f"{folder} is not a complete export: {'; '.join(faults)}; export again")
-
-
-def _weight_faults(checkpoint: Path, neuron_config: Gemma4NeuronConfig, bundles: list[str]) -> list[str]:
-    """What is wrong with the rank files, if the artifact holds any."""
-    if not checkpoint.is_dir():
-        return []
-    start = neuron_config.start_rank_id
-    for bundle in bundles:
-        weights = (checkpoint if len(bundles) == 1 else checkpoint / bundle) / "weights"
-        for rank in range(start, start + neuron_config.local_ranks_size):
-            try:
-                read_header(weights / shard_file_name(rank))
-            except ValueError as error:
-                return [str(error)]
-    return []

@@ -16,11 +16,12 @@ from optimum.neuron.models.inference.backend.pretrained_model import NxDPreTrain
 from safetensors.torch import load_file
 from transformers import PretrainedConfig
 
-from .checkpoint import convert_checkpoint, load_shards, shard_file_name
+from .checkpoint import check_checkpoint, convert_checkpoint, load_shards, shard_file_name
 from .neuron_config import Gemma4NeuronConfig
+from .safetensors_source import read_header
 
 
-__all__ = ["find_checkpoint", "load_bundle_weights", "save_bundle_weights"]
+__all__ = ["check_shards", "check_weights", "find_checkpoint", "load_bundle_weights", "save_bundle_weights"]
 
 
 def _bundle_folder(folder: Path, bundle: str, bundles: list[str]) -> Path:
@@ -68,6 +69,32 @@ def find_checkpoint(folder: Path, neuron_config: Gemma4NeuronConfig, **hub_optio
             **hub_options,
         )
     )
+
+
+def check_weights(
+    checkpoint: Path, bundles: list[str], config: PretrainedConfig, neuron_config: Gemma4NeuronConfig
+) -> None:
+    """Looks at the headers of every bundle's weights, so that loading the first is not followed by a missing second.
+
+    Raises:
+        ValueError: missing or damaged files, or tensors that do not fit the configuration.
+    """
+    if _is_sharded(checkpoint):
+        check_shards(checkpoint, bundles, neuron_config)
+        return
+    for bundle in bundles:
+        check_checkpoint(checkpoint, config, bundle)
+
+
+def check_shards(folder: Path, bundles: list[str], neuron_config: Gemma4NeuronConfig) -> None:
+    """Looks at the headers of every rank file of every bundle.
+
+    Raises:
+        ValueError: a missing or damaged file.
+    """
+    for bundle in bundles:
+        for file in _shard_files(folder, bundle, bundles, neuron_config):
+            read_header(file)
 
 
 def load_bundle_weights(

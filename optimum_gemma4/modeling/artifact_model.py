@@ -26,13 +26,16 @@ from ..exporters.artifact import NEURON_CONFIG, check_artifact
 from ..exporters.backend import bundle_file_name, initialize_bundle, load_bundle, save_bundle, trace_bundle
 from ..exporters.hub import push_artifact
 from ..exporters.neuron_config import Gemma4NeuronConfig
-from ..exporters.weights import find_checkpoint, load_bundle_weights, save_bundle_weights
+from ..exporters.weights import check_weights, find_checkpoint, load_bundle_weights, save_bundle_weights
 from .geometry import TextGeometry
 
 
 __all__ = ["Gemma4ArtifactMixin"]
 
 logger = logging.getLogger("Neuron")
+
+# What pipelines hand on to every model: the commit of the configuration, and a consent to code that no artifact holds
+_WITHOUT_MEANING = ("_commit_hash", "trust_remote_code")
 
 
 class Gemma4ArtifactMixin:
@@ -102,7 +105,9 @@ class Gemma4ArtifactMixin:
         if config is None:
             config = AutoConfig.from_pretrained(model_id, **hub)
         config = copy.deepcopy(cls._model_config(config))
-        config.torch_dtype = neuron_config.torch_dtype
+        parts = (config, *(getattr(config, name) for name in config.sub_configs))
+        for part in filter(None, parts):
+            part.torch_dtype = neuron_config.torch_dtype
         cls._check_neuron_config(neuron_config)
         TextGeometry.from_config(config).check_tp(neuron_config.tp_degree)
         neuron_config = copy.deepcopy(neuron_config)
@@ -183,6 +188,7 @@ class Gemma4ArtifactMixin:
             Path(model_name_or_path), self.neuron_config, local_files_only=local_files_only, **hub
         )
         names = list(self._bundles)
+        check_weights(self._checkpoint, names, self.config, self.neuron_config)
         for name, traced in self._bundles.items():
             shards = load_bundle_weights(self._checkpoint, name, names, self.config, self.neuron_config)
             initialize_bundle(traced, shards, self.neuron_config)
@@ -227,7 +233,7 @@ class Gemma4ArtifactMixin:
 
 def _refuse(kwargs: dict[str, Any], subfolder: str = "") -> None:
     """optimum-neuron warns about such arguments and goes on without them."""
-    unknown = sorted(name for name, value in kwargs.items() if value is not None)
+    unknown = sorted(name for name, value in kwargs.items() if value is not None and name not in _WITHOUT_MEANING)
     if subfolder:
         unknown.append("subfolder")
     if unknown:

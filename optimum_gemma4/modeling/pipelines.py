@@ -86,7 +86,8 @@ def pipeline(
     if preprocessor is None or isinstance(preprocessor, (str, Path)):
         preprocessor = auto_class.from_pretrained(preprocessor or model, **hub)
     if not is_loaded:
-        model = _model_class(takes_images).from_pretrained(str(model), **hub)
+        # It loads an artifact that takes images as well, with that one's own class
+        model = NeuronModelForCausalLM.from_pretrained(str(model), **hub)
     return transformers_pipeline(
         task,
         model=model,
@@ -105,12 +106,6 @@ def _neuron_config(model: str, hub: dict[str, Any]) -> NeuronConfig:
         raise ValueError(
             f"model {model} is not an exported model ({error}). Export it first with optimum-cli export neuron."
         ) from error
-
-
-def _model_class(takes_images: bool) -> type:
-    from optimum_gemma4 import NeuronModelForImageTextToText
-
-    return NeuronModelForImageTextToText if takes_images else NeuronModelForCausalLM
 
 
 class _OfNeuronModels:

@@ -184,11 +184,3 @@ def test_a_rank_without_weights_is_named(artifact):
     (artifact / "checkpoint" / "weights" / shard_file_name(0)).unlink()
     with pytest.raises(ValueError, match=r"tp0_sharded_checkpoint\.safetensors is missing; export again"):
         check_artifact(artifact, NEURON_CONFIG, TEXT)
-
-
-def test_the_class_for_the_other_task_is_told_which_to_use(image_artifact, tmp_path_factory):
-    with pytest.raises(ValueError, match="takes images: load it with NeuronModelForImageTextToText"):
-        check_artifact(image_artifact, IMAGE_NEURON_CONFIG, TEXT)
-    text = _write_artifact(tmp_path_factory.mktemp("text"), TEXT, ["weights"])
-    with pytest.raises(ValueError, match="holds the text model alone: load it with NeuronModelForCausalLM"):
-        check_artifact(text, NEURON_CONFIG, BOTH)
