@@ -2,13 +2,14 @@
 """Writes the goldens of `tests/modeling/processing`, from transformers >= 5.23's own Gemma 4 classes.
 
 Run in the reference environment, from the repository's root:
-    python -m tools.make_processing_reference
+    python -m tools.make_processing_reference [FOLDER]
 Images are drawn by numpy from their index, so only hashes of the results are kept. The full reference processor needs
 torchvision for its video half; here it is assembled without, which leaves the image half untouched.
 """
 
 import hashlib
 import json
+import sys
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,7 +59,7 @@ def summary(outputs) -> list:
     ]
 
 
-def main() -> None:
+def main(target: Path) -> None:
     """Writes images.json and prompts.json."""
     images = Gemma4ImageProcessorPil()
     sizes = [
@@ -80,11 +81,11 @@ def main() -> None:
         metadata = SimpleNamespace(fps=2.0, timestamps=[0.0, 30.5, 61.0, 3725.0])
         video_inputs = {"num_soft_tokens_per_video": [3], "video_metadata": [metadata]}
         video = processor.replace_video_token(video_inputs, 0)
-    GOLDEN.mkdir(exist_ok=True)
+    target.mkdir(parents=True, exist_ok=True)
     rows = ",\n  ".join(json.dumps(row) for row in sizes)
-    (GOLDEN / "images.json").write_text(f'{{"modes": {json.dumps(modes)},\n "sizes": [\n  {rows}\n ]}}\n')
-    (GOLDEN / "prompts.json").write_text(json.dumps({"prompts": prompts, "video": video}) + "\n")
+    (target / "images.json").write_text(f'{{"modes": {json.dumps(modes)},\n "sizes": [\n  {rows}\n ]}}\n')
+    (target / "prompts.json").write_text(json.dumps({"prompts": prompts, "video": video}) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else GOLDEN)

@@ -2,8 +2,8 @@
 """Soft tokens of transformers >= 5.23's own Gemma 4 vision tower and projector.
 
 Run in the reference environment, from the repository's root:
-    python -m tools.make_vision_reference golden      writes tests/modeling/vision/golden/soft_tokens.npz
-    python -m tools.make_vision_reference full OUT    the 31B's tower with drawn bf16 weights, about 3 GB of memory
+    python -m tools.make_vision_reference golden [FOLDER]    writes tests/modeling/vision/golden/soft_tokens.npz
+    python -m tools.make_vision_reference full OUT DTYPE BUDGET    the 31B's tower with drawn weights, about 3 GB
 Weights and images are drawn by numpy from their names, so only the soft tokens are kept.
 """
 
@@ -27,7 +27,7 @@ from tests.modeling.vision.toy_vision import (
 )
 
 
-GOLDEN = Path("tests/modeling/vision/golden/soft_tokens.npz")
+GOLDEN = Path("tests/modeling/vision/golden")
 
 
 def load(config: dict, text_hidden_size: int, dtype: torch.dtype):
@@ -59,9 +59,10 @@ def main() -> None:
     """Writes what the arguments ask for."""
     torch.set_num_threads(1)
     if sys.argv[1] == "full":
-        model = load(FULL_CONFIG, FULL_TEXT_HIDDEN_SIZE, torch.bfloat16)
-        pixels, positions = image_inputs(280)
-        np.save(sys.argv[2], soft_tokens(model, pixels[-1:], positions[-1:]))
+        output, dtype, budget = sys.argv[2:]
+        model = load(FULL_CONFIG, FULL_TEXT_HIDDEN_SIZE, getattr(torch, dtype))
+        pixels, positions = image_inputs(int(budget))
+        np.save(output, soft_tokens(model, pixels[-1:], positions[-1:]))
         return
     outputs = {}
     for name, config in CONFIGS.items():
@@ -69,8 +70,9 @@ def main() -> None:
         for budget in GRIDS if config["standardize"] else (70,):
             outputs[f"{name} {budget}"] = soft_tokens(model, *image_inputs(budget))
         outputs[f"{name} black"] = soft_tokens(model, *image_inputs(70, black=True))
-    GOLDEN.parent.mkdir(exist_ok=True)
-    np.savez_compressed(GOLDEN, **outputs)
+    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else GOLDEN
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(folder / "soft_tokens.npz", **outputs)
 
 
 if __name__ == "__main__":

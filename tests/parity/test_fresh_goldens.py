@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The committed goldens are what transformers computes: made afresh where the reference environment exists."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -11,21 +12,57 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("OPTIMUM_GEMMA4_REFERENCE_PYTHON", ROOT / ".venv-reference" / "bin" / "python"))
-GOLDEN = Path(__file__).parent / "golden"
+needs_the_reference = pytest.mark.skipif(not PYTHON.is_file(), reason="no reference environment: make reference-env")
+PARITY = ROOT / "tests" / "parity" / "golden"
+VISION = ROOT / "tests" / "modeling" / "vision" / "golden"
+PROCESSING = ROOT / "tests" / "modeling" / "processing" / "golden"
+# The tool with its arguments, what it makes, and where that is committed
+MADE = [
+    (["tools/make_reference.py", "--out"], ["gemma4-tiny.npz"], PARITY),
+    (["tools/make_greedy_reference.py", "--out"], ["greedy_models.npz"], PARITY),
+    (["-m", "tools.make_processing_reference"], ["images.json", "prompts.json"], PROCESSING),
+]
+MADE_IN_A_WHILE = [
+    (["tools/make_picture_reference.py", "--out"], ["gemma4-tiny-pictures.npz"], PARITY),
+    (
+        ["-m", "tools.make_multimodal_reference", "--out"],
+        ["multimodal_causal_images.npz", "multimodal_like_31b.npz"],
+        PARITY,
+    ),
+    (["-m", "tools.make_vision_reference", "golden"], ["soft_tokens.npz"], VISION),
+]
 
 
-@pytest.mark.skipif(not PYTHON.is_file(), reason="no reference environment: make reference-env")
-@pytest.mark.parametrize(
-    ("tool", "file"), [("make_reference.py", "gemma4-tiny.npz"), ("make_greedy_reference.py", "greedy_models.npz")]
-)
-def test_goldens_made_afresh_are_the_committed_ones(tmp_path, tool, file):
-    command = [PYTHON, ROOT / "tools" / tool, "--out", tmp_path]
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / file) as fresh, np.load(GOLDEN / file) as committed:
-        assert set(fresh.files) == set(committed.files)
-        for name in committed.files:
-            if name.endswith(".logits"):
-                np.testing.assert_allclose(fresh[name], committed[name], atol=1e-4, rtol=0)
+def assert_same(fresh: Path, committed: Path) -> None:
+    """Whole numbers and hashes are equal, computed values nearly so."""
+    if committed.suffix == ".json":
+        assert json.loads(fresh.read_text()) == json.loads(committed.read_text())
+        return
+    with np.load(fresh) as made, np.load(committed) as kept:
+        assert set(made.files) == set(kept.files)
+        for name in kept.files:
+            if kept[name].dtype.kind == "f":
+                np.testing.assert_allclose(made[name], kept[name], atol=1e-4, rtol=1e-4, err_msg=name)
             else:
-                np.testing.assert_array_equal(fresh[name], committed[name])
+                np.testing.assert_array_equal(made[name], kept[name], err_msg=name)
+
+
+def make_and_compare(target: Path, tool: list[str], files: list[str], folder: Path) -> None:
+    done = subprocess.run([str(PYTHON), *tool, str(target)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in target.iterdir()) == files
+    for name in files:
+        assert_same(target / name, folder / name)
+
+
+@needs_the_reference
+@pytest.mark.parametrize("made", MADE, ids=lambda made: made[1][0])
+def test_goldens_made_afresh_are_the_committed_ones(tmp_path, made):
+    make_and_compare(tmp_path, *made)
+
+
+@pytest.mark.slow
+@needs_the_reference
+@pytest.mark.parametrize("made", MADE_IN_A_WHILE, ids=lambda made: made[1][0])
+def test_goldens_of_pictures_made_afresh_are_the_committed_ones(tmp_path, made):
+    make_and_compare(tmp_path, *made)
