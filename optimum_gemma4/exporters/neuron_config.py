@@ -20,6 +20,7 @@ from ..version import __version__
 __all__ = ["Gemma4NeuronConfig", "default_prefill_buckets"]
 
 SMALLEST_BUCKET = 128
+IMAGE_MARKERS = 2  # tokens around the soft tokens of an image
 # A prompt is padded to less than this many times its length, at one compilation per bucket.
 BUCKET_GROWTH = 4
 
@@ -123,6 +124,12 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
             raise ValueError(
                 f"max_soft_tokens is {budgets}: expected image budgets among {list(SUPPORTED_SOFT_TOKENS)} "
                 "(--max_soft_tokens)."
+            )
+        if max(budgets) + IMAGE_MARKERS > self.max_context_length:
+            raise ValueError(
+                f"max_soft_tokens is {budgets} and the longest prompt has {self.max_context_length} tokens: an image of "
+                f"{max(budgets)} with its {IMAGE_MARKERS} markers does not fit. Raise --sequence_length (and "
+                "--max_context_length), lower --max_soft_tokens, or export with --task text-generation."
             )
         return sorted(set(budgets))
 

@@ -18,8 +18,7 @@ from huggingface_hub import snapshot_download
 from optimum.neuron.cache.entries.single_model import SingleModelCacheEntry
 from optimum.neuron.cache.hub_cache import hub_neuronx_cache
 from optimum.neuron.models.inference.backend.graph_builder import NxDGraphBuilder
-from optimum.neuron.utils.instance import align_compilation_target, current_instance_type
-from optimum.neuron.utils.system import get_available_cores
+from optimum.neuron.utils.instance import align_compilation_target
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 
 from ..exporters.artifact import NEURON_CONFIG, check_artifact
@@ -27,15 +26,13 @@ from ..exporters.backend import bundle_file_name, initialize_bundle, load_bundle
 from ..exporters.hub import push_artifact
 from ..exporters.neuron_config import Gemma4NeuronConfig
 from ..exporters.weights import check_weights, find_checkpoint, load_bundle_weights, save_bundle_weights
+from .artifact_checks import check_instance, refuse_arguments
 from .geometry import TextGeometry
 
 
 __all__ = ["Gemma4ArtifactMixin"]
 
 logger = logging.getLogger("Neuron")
-
-# What pipelines hand on to every model: the commit of the configuration, and a consent to code that no artifact holds
-_WITHOUT_MEANING = ("_commit_hash", "trust_remote_code")
 
 
 class Gemma4ArtifactMixin:
@@ -94,7 +91,7 @@ class Gemma4ArtifactMixin:
             ValueError: an argument is unknown, the model cannot be split over the ranks, or this process compiles for
                 another instance type.
         """
-        _refuse(kwargs, subfolder)
+        refuse_arguments(kwargs, subfolder)
         target = align_compilation_target(neuron_config.target, override=False)
         if target != neuron_config.target:
             raise ValueError(
@@ -149,7 +146,7 @@ class Gemma4ArtifactMixin:
             ValueError: the folder is not a complete export, or was made for another backend, instance type or number
                 of cores.
         """
-        _refuse(kwargs)
+        refuse_arguments(kwargs)
         hub = {"token": token, "cache_dir": cache_dir, "force_download": force_download}
         hub["local_files_only"] = local_files_only
         if os.path.isdir(model_id):
@@ -164,7 +161,7 @@ class Gemma4ArtifactMixin:
         neuron_config = Gemma4NeuronConfig.from_pretrained(folder)
         cls = cls._class_of(neuron_config)
         cls._check_neuron_config(neuron_config)
-        _check_instance(neuron_config)
+        check_instance(neuron_config)
         names = list(cls.create_bundles(config, neuron_config))
         files = {name: bundle_file_name(name, names) for name in names}
         check_artifact(folder, neuron_config, files)
@@ -195,7 +192,7 @@ class Gemma4ArtifactMixin:
 
     def _save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write the graphs, the generation defaults and, unless the Hub has them, the sharded weights."""
-        _refuse(kwargs)
+        refuse_arguments(kwargs)
         folder = Path(save_directory)
         names = list(self._bundles)
         for name, traced in self._bundles.items():
@@ -229,27 +226,3 @@ class Gemma4ArtifactMixin:
             self.generation_config = GenerationConfig.from_pretrained(model_id, **hub)
         except OSError:
             logger.info("%s has no generation_config.json: generation defaults come from its config.json.", model_id)
-
-
-def _refuse(kwargs: dict[str, Any], subfolder: str = "") -> None:
-    """optimum-neuron warns about such arguments and goes on without them."""
-    unknown = sorted(name for name, value in kwargs.items() if value is not None and name not in _WITHOUT_MEANING)
-    if subfolder:
-        unknown.append("subfolder")
-    if unknown:
-        raise ValueError(f"Arguments {unknown} are not supported for Gemma 4: leave them out.")
-
-
-def _check_instance(neuron_config: Gemma4NeuronConfig) -> None:
-    current = current_instance_type()
-    if neuron_config.target != current:
-        raise ValueError(
-            f"The artifact was compiled for {neuron_config.target} and this is a {current} instance: use that instance "
-            f"type, or export again with --instance_type {current}."
-        )
-    cores = get_available_cores()
-    if cores < neuron_config.tp_degree:
-        raise ValueError(
-            f"The artifact needs {neuron_config.tp_degree} Neuron cores and {cores} are available: use a larger "
-            f"instance, or export again with --tensor_parallel_size {cores}."
-        )

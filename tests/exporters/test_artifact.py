@@ -128,7 +128,7 @@ def image_artifact(tmp_path):
 
 
 def _neuron_config(**options) -> Gemma4NeuronConfig:
-    return Gemma4NeuronConfig(batch_size=1, sequence_length=64, tp_degree=2, torch_dtype=torch.float32, **options)
+    return Gemma4NeuronConfig(batch_size=1, sequence_length=96, tp_degree=2, torch_dtype=torch.float32, **options)
 
 
 NEURON_CONFIG = _neuron_config()

@@ -6,7 +6,7 @@ import torch
 from optimum.exporters.tasks import TasksManager
 
 from optimum_gemma4 import Gemma4Config, Gemma4NeuronConfig
-from optimum_gemma4.exporters.bundles import text_graph_builders
+from optimum_gemma4.exporters.bundles import text_graph_builders, vision_graph_builders
 from optimum_gemma4.exporters.export_config import Gemma4NeuronExportConfig, Gemma4TextNeuronExportConfig
 
 
@@ -21,7 +21,7 @@ CONFIG = Gemma4Config(text_config=TEXT, vision_config={"patch_size": 16, "poolin
 
 
 def neuron_config(**changes) -> Gemma4NeuronConfig:
-    shapes = {"batch_size": 3, "sequence_length": 64, "prefill_buckets": [16, 48], "torch_dtype": torch.bfloat16}
+    shapes = {"batch_size": 3, "sequence_length": 640, "prefill_buckets": [16, 600], "torch_dtype": torch.bfloat16}
     return Gemma4NeuronConfig(**{**shapes, "max_soft_tokens": [70, 280], "max_images": 2, **changes})
 
 
@@ -31,8 +31,8 @@ def shapes(specs) -> dict:
 
 def test_text_graphs_are_declared_per_bucket_and_one_for_decoding():
     graphs = Gemma4TextNeuronExportConfig(CONFIG, "text-generation", neuron_config()).bundles()["text"]
-    assert [graph.name for graph in graphs] == ["context_encoding_16", "context_encoding_48", "token_generation"]
-    for graph, length in zip(graphs, (16, 48, 1)):
+    assert [graph.name for graph in graphs] == ["context_encoding_16", "context_encoding_600", "token_generation"]
+    for graph, length in zip(graphs, (16, 600, 1)):
         assert shapes(graph.inputs) == {
             "input_ids": ((3, length), torch.int32),
             "position_ids": ((3, length), torch.int32),
@@ -46,7 +46,7 @@ def test_continuous_batching_encodes_one_prompt_at_a_time():
     *prefill, decode = Gemma4TextNeuronExportConfig(
         CONFIG, "text-generation", neuron_config(continuous_batching=True)
     ).bundles()["text"]
-    assert [graph.inputs[0].shape for graph in prefill] == [(1, 16), (1, 48)]
+    assert [graph.inputs[0].shape for graph in prefill] == [(1, 16), (1, 600)]
     assert decode.inputs[0].shape == (3, 1)
 
 
@@ -66,9 +66,16 @@ def test_every_graph_of_an_image_bundle_has_the_same_signature():
         ("input_ids", "position_ids", "seq_ids", "sampling_params", "image_features", "feature_index", "end")
     }
     prefill, decode = declared.prefill_graphs()[0], declared.decode_graph()
-    assert shapes(prefill.inputs)["image_features"] == ((3 * 16, 32), torch.bfloat16)
-    assert shapes(prefill.inputs)["feature_index"] == ((3, 16), torch.int32)
-    assert shapes(decode.inputs)["image_features"] == ((1, 32), torch.bfloat16)
+    for name in ("feature_index", "end"):
+        assert shapes(prefill.inputs)[name] == ((3, 16), torch.int32)
+        assert shapes(decode.inputs)[name] == ((3, 1), torch.int32)
+
+
+@pytest.mark.parametrize(("max_images", "short", "long"), [(1, 16, 280), (2, 16, 560), (3, 16, 600), (None, 16, 600)])
+def test_soft_tokens_have_as_many_rows_as_prompts_can_hold(max_images, short, long):
+    declared = Gemma4NeuronExportConfig(CONFIG, "image-text-to-text", neuron_config(max_images=max_images))
+    rows = [shapes(graph.inputs)["image_features"] for graph in declared.bundles()["text"]]
+    assert rows == [((count, 32), torch.bfloat16) for count in (3 * short, 3 * long, 1)]
 
 
 def test_each_image_budget_has_a_vision_graph():
@@ -91,20 +98,32 @@ def test_another_task_is_refused():
         Gemma4TextNeuronExportConfig(CONFIG, "fill-mask", neuron_config())
 
 
-@pytest.mark.parametrize("model_type", ["gemma4", "gemma4_text"])
-def test_optimum_answers_for_gemma4(model_type):
+@pytest.mark.parametrize(
+    ("model_type", "task", "inputs"),
+    [("gemma4_text", "text-generation", 4), ("gemma4", "text-generation", 4), ("gemma4", "image-text-to-text", 7)],
+)
+def test_optimum_answers_for_gemma4(model_type, task, inputs):
     tasks = TasksManager.get_supported_tasks_for_model_type(model_type, "neuron", library_name="transformers")
-    assert "text-generation" in tasks
+    assert task in tasks
     constructor = TasksManager.get_exporter_config_constructor(
-        "neuron", model_type=model_type, task="text-generation", library_name="transformers"
+        "neuron", model_type=model_type, task=task, library_name="transformers"
     )
-    assert constructor(config=CONFIG, neuron_config=neuron_config()).inputs[0] == "input_ids"
+    assert len(constructor(config=CONFIG, neuron_config=neuron_config()).inputs) == inputs
 
 
-def test_tracing_is_fed_from_the_declaration():
+def test_a_text_model_is_not_exported_for_images():
+    tasks = TasksManager.get_supported_tasks_for_model_type("gemma4_text", "neuron", library_name="transformers")
+    assert "image-text-to-text" not in tasks
+
+
+@pytest.mark.parametrize(
+    ("task", "bundle"), [("text-generation", "text"), ("image-text-to-text", "text"), ("image-text-to-text", "vision")]
+)
+def test_tracing_is_fed_from_the_declaration(task, bundle):
     settings = neuron_config()
-    builders = text_graph_builders(CONFIG, settings)
-    declared = Gemma4NeuronExportConfig(CONFIG, "text-generation", settings).bundles()["text"]
+    make_builders = text_graph_builders if bundle == "text" else vision_graph_builders
+    builders = make_builders(CONFIG, settings, task)
+    declared = Gemma4NeuronExportConfig(CONFIG, task, settings).bundles()[bundle]
     examples = [inputs for builder in builders.values() for inputs in builder.input_generator()]
     assert [[(tuple(t.shape), t.dtype) for t in inputs] for inputs in examples] == [
         [(spec.shape, spec.dtype) for spec in graph.inputs] for graph in declared

@@ -41,6 +41,16 @@ def test_it_comes_back_from_its_file_through_optimum_neuron(tmp_path):
     assert json.loads((tmp_path / "neuron_config.json").read_text())["backend"] == "simulator"
 
 
+@pytest.mark.parametrize("budgets", [70, [70], [140, 70], (70, 140, 140)])
+def test_image_budgets_are_kept_in_order_and_once(budgets, tmp_path):
+    expected = [70] if budgets in (70, [70]) else [70, 140]
+    config = Gemma4NeuronConfig(**SHAPES, max_soft_tokens=budgets, max_images=3)
+    assert config.max_soft_tokens == expected
+    config.save_pretrained(tmp_path)
+    loaded = Gemma4NeuronConfig.from_pretrained(tmp_path)
+    assert (loaded.max_soft_tokens, loaded.max_images) == (expected, 3)
+
+
 def test_an_artifact_of_the_other_backend_is_refused(tmp_path):
     Gemma4NeuronConfig(**SHAPES, backend="neuron").save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="compiled by the neuron backend and this process runs the simulator one"):
@@ -71,6 +81,14 @@ def test_another_artifact_is_refused(tmp_path):
         ({"fused_qkv": True}, "fused_qkv is True"),
         ({"pp_degree": 2}, "pp_degree is 2"),
         ({"output_logits": True}, "output_logits adds the logits"),
+        ({"max_soft_tokens": 100}, r"max_soft_tokens is \[100\]: expected .*\[70, 140, 280, 560, 1120\]"),
+        ({"max_soft_tokens": [70, 71]}, r"max_soft_tokens is \[70, 71\]"),
+        ({"max_soft_tokens": []}, r"max_soft_tokens is \[\]"),
+        ({"max_soft_tokens": [70, 280]}, "longest prompt has 256 tokens: an image of 280.*--sequence_length"),
+        ({"max_soft_tokens": 140, "max_context_length": 141}, "longest prompt has 141 tokens"),
+        ({"max_images": 2}, "max_images is 2, but without max_soft_tokens"),
+        ({"max_soft_tokens": 70, "max_images": 0}, "max_images is 0: expected .*--max_images"),
+        ({"max_soft_tokens": 70, "max_images": "two"}, "max_images is 'two'"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused(change, message):
