@@ -11,6 +11,7 @@ os.environ.setdefault("OPTIMUM_GEMMA4_BACKEND", "simulator")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from commands import Finished, optimum_cli  # noqa: E402
 
 import optimum_gemma4  # noqa: E402, F401  (puts the simulator in place before any test imports the SDK)
 
@@ -24,3 +25,16 @@ ROOT = Path(__file__).parents[1]
 def tiny_checkpoint() -> Path:
     """The small trained Gemma 4, in the Hub's layout."""
     return ROOT / "examples" / "gemma4-tiny"
+
+
+@pytest.fixture(scope="session")
+def cli_export(tiny_checkpoint, tmp_path_factory) -> tuple[Finished, Path]:
+    """The trained checkpoint with its vision encoder, exported once by the real command at tp 2, for two prompts at once.
+
+    The command's end and the artifact.
+    """
+    folder = tmp_path_factory.mktemp("cli")
+    output = folder / "a new folder" / "with spaces"
+    shapes = ("--instance_type", "trn2", "--batch_size", 2, "--sequence_length", 224, "--tensor_parallel_size", 2)
+    command = ("export", "neuron", "--model", tiny_checkpoint, *shapes, "--max_soft_tokens", "140,70", output)
+    return optimum_cli(*command, cwd=folder), output

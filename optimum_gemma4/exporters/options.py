@@ -35,9 +35,7 @@ def _image_budgets(text: str) -> list[int]:
         raise ArgumentTypeError(f"{text!r} is not a list of integers such as 70,280") from None
     unknown = sorted(budgets - set(SUPPORTED_SOFT_TOKENS))
     if unknown:
-        raise ArgumentTypeError(
-            f"{', '.join(map(str, unknown))}: an image takes at most one of {_BUDGETS} soft tokens"
-        )
+        raise ArgumentTypeError(f"no image budget: {', '.join(map(str, unknown))}; give some of {_BUDGETS}")
     return sorted(budgets)
 
 

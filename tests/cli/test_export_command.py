@@ -12,49 +12,69 @@ import time
 from pathlib import Path
 
 import torch
-from commands import SHAPES, optimum_cli, read_json, run_python
+from commands import PICTURE, QUESTION, SHAPES, optimum_cli, read_json, run_python
 
 from optimum_gemma4 import NeuronModelForCausalLM
+from tools.tiny_pictures import draw
 
 
+# A question and a picture's path, or none; the network is not there
 ASK = """
 import sys
-from transformers import AutoTokenizer
-from optimum_gemma4 import NeuronModelForCausalLM
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-model = NeuronModelForCausalLM.from_pretrained(sys.argv[1])
-messages = [{"role": "user", "content": sys.argv[2]}]
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
-tokens = model.generate(**inputs, max_new_tokens=30, do_sample=False)
-sys.stdout.write(tokenizer.decode(tokens[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
+from transformers import AutoProcessor
+from optimum_gemma4 import NeuronModelForImageTextToText
+processor = AutoProcessor.from_pretrained(sys.argv[1])
+model = NeuronModelForImageTextToText.from_pretrained(sys.argv[1])
+for words in sys.argv[2:]:
+    question, _, picture = words.partition("|")
+    content = [{"type": "image", "image": picture}] * bool(picture) + [{"type": "text", "text": question}]
+    inputs = processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True, tokenize=True, return_tensors="pt", return_dict=True,
+    )
+    tokens = model.generate(**inputs, max_new_tokens=30, do_sample=False)
+    print(processor.decode(tokens[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
 """
 
 
 def test_the_export_says_what_it_does_and_writes_a_whole_artifact(cli_export, tiny_checkpoint):
+    """Without --task: the checkpoint has a vision encoder, so text and vision are exported."""
     finished, output = cli_export
     assert finished.status == 0, finished.err
     assert finished.err.count("Simulating the Neuron SDK") == 1
     assert "Memory per NeuronCore (trn2, 24 GiB, 2 cores): weights" in finished.err
+    assert "at 140 soft tokens" in finished.err and f"for image-text-to-text to {output}" in finished.err
     assert {path.name for path in output.iterdir()} == {
         "checkpoint",
         "chat_template.jinja",
         "config.json",
         "generation_config.json",
-        "model.pt",
+        "model_text.pt",
+        "model_vision.pt",
         "neuron_config.json",
+        "processor_config.json",
         "tokenizer.json",
         "tokenizer_config.json",
+    }
+    assert {path.relative_to(output).as_posix() for path in output.rglob("*.safetensors")} == {
+        f"checkpoint/{bundle}/weights/tp{rank}_sharded_checkpoint.safetensors"
+        for bundle in ("text", "vision")
+        for rank in range(2)
     }
     assert [path.name for path in output.parent.iterdir()] == [output.name]
     recorded = read_json(output / "neuron_config.json")
     assert recorded["backend"] == "simulator" and recorded["tp_degree"] == 2 and recorded["torch_dtype"] == "bfloat16"
-    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json"):
+    assert recorded["max_soft_tokens"] == [70, 140] and recorded["max_images"] is None
+    for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "processor_config.json"):
         assert (output / name).read_bytes() == (tiny_checkpoint / name).read_bytes()
 
 
 def test_a_new_process_answers_from_the_artifact_alone(cli_export, tmp_path):
-    finished = run_python(ASK, cli_export[1], "What is the capital of France?", cwd=tmp_path)
-    assert finished.out == "The capital of France is Paris.", finished.err
+    picture, description = draw(PICTURE)
+    picture.save(tmp_path / "picture.png")
+    questions = ("What is the capital of France?", f"{QUESTION}|{tmp_path / 'picture.png'}")
+    finished = run_python(ASK, cli_export[1], *questions, cwd=tmp_path)
+    assert finished.out.splitlines() == ["The capital of France is Paris.", description], finished.err
 
 
 def test_a_failed_export_ends_with_its_status_and_one_line(text_checkpoint, tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The real command line in its own processes, and small checkpoints to export with it: helpers of these tests."""
+"""The real command line in its own processes, and small checkpoints to export with it."""
 
 import json
 import os
@@ -11,8 +11,10 @@ from pathlib import Path
 from random_models import write_random_checkpoint
 
 
-TOY_FILES = Path(__file__).parents[1] / "modeling" / "processing"
+TOY_FILES = Path(__file__).parent / "modeling" / "processing"
 OPTIMUM_CLI = Path(sys.executable).with_name("optimum-cli")
+# A picture of tools/tiny_pictures.py that training does not draw, and a question that the trained checkpoint knows
+PICTURE, QUESTION = 1_000_001, "What is in the picture?"
 SHAPES = ("--instance_type", "trn2", "--batch_size", "1", "--sequence_length", "64")
 
 
