@@ -46,6 +46,7 @@ class TextRunner:
         tp: ranks.
         rows: rows of the cache.
         sequence_length: as exported.
+        max_soft_tokens: the longest image block that the prefill reaches across; any number.
         overrides: of the neuron config.
     """
 
@@ -58,6 +59,7 @@ class TextRunner:
         dtype: torch.dtype = torch.float32,
         config: dict | None = None,
         weights: dict[str, torch.Tensor] | None = None,
+        max_soft_tokens: list[int] | None = None,
         **overrides,
     ):
         self.tp, self.rows = tp, rows
@@ -70,6 +72,8 @@ class TextRunner:
             target="trn2",
             **overrides,
         )
+        # Set behind the check: an image smaller than any budget bounds a band that short prompts go beyond.
+        self.neuron_config.max_soft_tokens = max_soft_tokens
         geometry = TextGeometry.from_config(self.config)
         weights = {key: tensor.to(dtype) for key, tensor in (weights or random_weights(name)).items()}
         self.ranks = shard(weights, geometry, tp)
