@@ -151,7 +151,7 @@ class Gemma4ImageTextToTextPipeline(_OfNeuronModels, ImageTextToTextPipeline):
     ) -> Iterator[list[dict[str, Any]]]:
         """Runs several inputs, `batch_size` at a time; one list of results for each."""
         rest = iter(inputs)
-        while batch := list(islice(rest, batch_size)):
+        while batch := [_as_chat(element) for element in islice(rest, batch_size)]:
             outputs = self.forward(self._preprocess_batch(batch, **preprocess_params), **forward_params)
             for row, inputs_of_row in enumerate(batch):
                 part = {name: outputs[name][row : row + 1] for name in ("generated_sequence", "input_ids")}
@@ -159,7 +159,7 @@ class Gemma4ImageTextToTextPipeline(_OfNeuronModels, ImageTextToTextPipeline):
 
     def preprocess(self, inputs: Any = None, **options: Any) -> dict[str, Any]:
         """One conversation, one prompt, or one mapping of images to one or several prompts."""
-        batch = [inputs]
+        batch = [_as_chat(inputs)]
         if isinstance(inputs, dict) and not isinstance(inputs["text"], str):
             pairs = images_per_prompt(inputs["text"], inputs["images"], self.processor.image_token)
             batch = [{"text": text, "images": images} for text, images in zip(*pairs, strict=True)]
@@ -190,6 +190,11 @@ class Gemma4ImageTextToTextPipeline(_OfNeuronModels, ImageTextToTextPipeline):
         return self.processor.apply_chat_template(
             messages, add_generation_prompt=not continues, continue_final_message=continues, **chat_options
         )
+
+
+def _as_chat(inputs: Any) -> Any:
+    """transformers marks a list of conversations so, and leaves those of a generator or a dataset as they are."""
+    return Chat(inputs) if isinstance(inputs, (list, tuple)) else inputs
 
 
 def _text_of(inputs: Any) -> Any:
