@@ -19,6 +19,7 @@ subkernel = nki.jit(mode="trace")
 # Softmax weights: three more bits of mantissa than bf16 at the same PE rate. The operands of a matmul may differ in type
 # unless one is fp32 (SDK 2.29 `nki.isa.nc_matmul`).
 WEIGHTS = nl.float16
+BYTES = 2  # of an element of Q, K, V
 VECTOR, SCALAR, GPSIMD, TENSOR = nisa.engine.vector, nisa.engine.scalar, nisa.engine.gpsimd, nisa.engine.tensor
 
 
@@ -90,9 +91,15 @@ def with_scalars(dst, src, op0, operand0, op1=None, operand1=None):
 
 
 @subkernel
-def elementwise(dst, first, second, op):
-    """dst = first op second, not both in PSUM. Vector."""
-    dst[...] = nisa.tensor_tensor(first, second, op=op, dtype=dst.dtype, engine=VECTOR)
+def elementwise(dst, first, second, op, engine=VECTOR):
+    """dst = first op second, not both in PSUM. Vector, or GpSimd: sums and products within SBUF."""
+    dst[...] = nisa.tensor_tensor(first, second, op=op, dtype=dst.dtype, engine=engine)
+
+
+@subkernel
+def fill(dst, value):
+    """Set every element to a constant. Vector."""
+    dst[...] = nisa.memset(dst.shape, value, dtype=dst.dtype, engine=VECTOR)
 
 
 @subkernel

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a cache is cut for decode attention: the static schedule of `decode_attention`.
+"""How a cache is read for decode attention: the static schedule of `decode_attention`.
 
-A section is read in one go: 128 partitions with the same number of consecutive slots each, so that every partition
-reads one contiguous piece of HBM (8 KiB for 8 slots of V at head dim 512). Slots of one partition that share an index
-form a block of up to 128 keys for the PE. What does not fill 128 partitions is a last section of its own.
+Slots lie on the partitions, as many consecutive ones on each: slot = partition x columns + column. A section is a range
+of columns, the same in every partition, so that a partition reads one contiguous piece of HBM; the slots of one column
+are a block of 128 keys for the PE. What does not fill 128 partitions is a section of its own. All key heads whose query
+heads fit in 32 rows are read together: one softmax chain for all of them.
 Pure Python, shared by the kernel and its torch twin.
 """
 
@@ -11,23 +12,36 @@ from typing import NamedTuple
 
 
 TILE = 128
-SECTION_BLOCKS = 8  # blocks of 128 slots in a section: 1024 slots, 8 KiB a partition of V at head dim 512
+ROWS = 32  # query heads of one softmax chain: what a Vector transpose takes
+SECTION_BYTES = 32 * 1024  # K and V of a section, a partition; three sections are in SBUF
+SECTION_BLOCKS = 8
+PSUM_SCORES = 512  # fp32 scores of a partition in one PSUM bank
 
 
 class Section(NamedTuple):
-    """`partitions` x `blocks` consecutive slots from `start` on."""
+    """Columns `first` ... of all partitions; `partitions` < 128 only for the slots that fill no column."""
 
-    start: int
-    partitions: int
+    first: int
     blocks: int
+    partitions: int = TILE
 
 
 class Step(NamedTuple):
-    """One section of one key head of one sequence, in the order in which the kernel reads them."""
+    """One section of some key heads of one sequence; `first` and `last` of those heads' sections."""
 
     sequence: int
     head: int
-    section: int
+    section: Section
+    first: bool
+    last: bool
+
+
+class Plan(NamedTuple):
+    """Key heads read together, columns of the widest section, and the steps in order."""
+
+    heads: int
+    blocks: int
+    steps: tuple[Step, ...]
 
 
 class Columns(NamedTuple):
@@ -44,24 +58,36 @@ class Columns(NamedTuple):
         return self.count * self.width
 
 
-def sections(slots: int, section_blocks: int = SECTION_BLOCKS) -> tuple[Section, ...]:
-    """Cut `slots` consecutive slots into sections, in order."""
-    result, start = [], 0
-    while start < slots:
-        blocks = min(section_blocks, (slots - start) // TILE)
-        result.append(Section(start, TILE, blocks) if blocks else Section(start, slots - start, 1))
-        start += result[-1].partitions * result[-1].blocks
-    return tuple(result)
+def plan_decode(sequences: int, heads: int, group: int, slots: int, slot_bytes: int) -> Plan:
+    """The order in which one core reads its cache.
 
-
-def decode_steps(sequences: int, heads: int, num_sections: int) -> tuple[Step, ...]:
-    """Every section of every key head of every sequence."""
-    return tuple(
-        Step(sequence, head, section)
+    Args:
+        sequences: Sequences of this core.
+        heads: Key heads of this core.
+        group: Query heads of a key head, at most 32.
+        slots: Slots of this core.
+        slot_bytes: Bytes of a slot of one key head, K and V.
+    """
+    fitting = [n for n in range(1, heads + 1) if heads % n == 0 and n * group <= ROWS]
+    together = max([n for n in fitting if n * slot_bytes <= SECTION_BYTES], default=1)
+    widest = max(1, min(SECTION_BLOCKS, SECTION_BYTES // (together * slot_bytes), PSUM_SCORES // (together * group)))
+    cuts = sections(slots, widest)
+    steps = tuple(
+        Step(sequence, head, cut, cut is cuts[0], cut is cuts[-1])
         for sequence in range(sequences)
-        for head in range(heads)
-        for section in range(num_sections)
+        for head in range(0, heads, together)
+        for cut in cuts
     )
+    return Plan(together, max(cut.blocks for cut in cuts), steps)
+
+
+def sections(slots: int, widest: int) -> tuple[Section, ...]:
+    """Cut `slots` slots into sections of at most `widest` columns, as equal as they get."""
+    columns = slots // TILE
+    count = -(-columns // widest)
+    edges = [index * columns // count for index in range(count + 1)] if count else []
+    cuts = [Section(first, last - first) for first, last in zip(edges, edges[1:])]
+    return tuple(cuts + ([Section(columns, 1, slots % TILE)] if slots % TILE else []))
 
 
 def unrotated_columns(head_dim: int, rotated: int) -> tuple[Columns, ...]:

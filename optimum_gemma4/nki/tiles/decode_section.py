@@ -2,9 +2,9 @@
 """One section of the cache in the decode kernel: keys transposed, scores, softmax weights and their product with V.
 
 Sub-kernels that write into tiles of the caller. Keys are on the partitions, so the peak of a head is found across
-partitions: by Vector transposes of 32 x 32, which are exact in fp32 and leave the PE to the cache. Every section keeps
-its own peak, sum and output; `decode_join` puts them together. The order of a section's slots in a tile is
-[partition, block]: slot = partition x blocks + block.
+partitions: by Vector transposes of 32 x 32, which are exact in fp32 and leave the PE to the cache. Every section has
+its own peak, sum and output; `decode_join` puts them together. Rows are the query heads of the section's key heads, a
+column is one slot of every partition (`decode_cuts`).
 """
 
 import numpy as np
@@ -13,50 +13,65 @@ from .. import compat
 from ..compat import nisa, nl
 from ..schedules.blocks import TILE
 from .prefill_bounds import CAP, FILL
-from .prefill_tile import LOG_WEIGHT_SCALE
 
 
 QUADRANT = 32  # partitions of a Vector transpose
-LOAD_BLOCKS = 2  # blocks of one DMA: 2 KiB a partition at head dim 512, so that the PE can start early
+ROW_BYTES = 2048  # of one DMA, a partition: from where DMA is efficient, and little enough for the PE to start early
 
 
 @compat.subkernel
-def load_blocks(into, cache, sequence, head, start, blocks):
-    """into[p, :] = slots start + p x blocks ... of a cache flattened to [B, K, T x dims]: one run a partition."""
-    partitions, dims = into.shape[0], into.shape[1] // blocks
+def load_columns(into, cache, sequence, head, origin, columns, first, dims):
+    """into[p, :] = columns `first` ... of partition p, out of a cache flattened to [B, K, T x dims].
+
+    Args:
+        into: [partitions, blocks x dims], written.
+        cache: [B, K, T x dims] in HBM.
+        sequence: Index of the sequence.
+        head: Index of the key head.
+        origin: Slot in column 0 of partition 0.
+        columns: Columns of the cache, the consecutive slots of a partition.
+        first: First column to load.
+        dims: Values of a slot.
+    """
+    partitions, size = into.shape
+    piece = max(1, ROW_BYTES // (dims * compat.BYTES)) * dims
     i_p = nl.arange(partitions)[:, None]
-    for j in nl.static_range(0, blocks, LOAD_BLOCKS):
-        size = min(LOAD_BLOCKS, blocks - j) * dims
-        i_f = nl.arange(size)[None, :]
-        compat.load(into[:, nl.ds(j * dims, size)], cache[sequence, head, (start + i_p * blocks + j) * dims + i_f])
+    for start in nl.static_range(0, size, piece):
+        width = min(piece, size - start)
+        i_f = nl.arange(width)[None, :]
+        place = (origin + i_p * columns + first) * dims + start + i_f
+        compat.load(into[:, nl.ds(start, width)], cache[sequence, head, place])
 
 
 @compat.subkernel
-def load_bias(bias, age, sequence, start, window):
-    """bias[p, 0, j] = 0 where the slot is seen (0 <= age, and age < window if there is one), else the fill."""
-    partitions, _, blocks = bias.shape
-    i_p, i_j = nl.arange(partitions)[:, None], nl.arange(blocks)[None, :]
-    loaded = nl.ndarray((partitions, blocks), dtype=age.dtype, buffer=nl.sbuf)
-    compat.load(loaded, age[sequence, start + i_p * blocks + i_j])
-    compat.with_scalars(bias[:, 0, :], loaded, np.less, 0.0, np.multiply, FILL)
+def load_bias(bias, age, sequence, origin, window):
+    """bias[p, 0, j] = 0 where a slot is seen (0 <= age, and age < window if there is one), else the fill."""
+    partitions, _, columns = bias.shape
+    i_p, i_j = nl.arange(partitions)[:, None], nl.arange(columns)[None, :]
+    loaded = nl.ndarray((partitions, columns), dtype=age.dtype, buffer=nl.sbuf)
+    compat.load(loaded, age[sequence, origin + i_p * columns + i_j])
     if window > 0:
-        old = nl.ndarray((partitions, blocks), dtype=nl.float32, buffer=nl.sbuf)
+        empty = nl.ndarray((partitions, columns), dtype=nl.float32, buffer=nl.sbuf)
+        old = nl.ndarray((partitions, columns), dtype=nl.float32, buffer=nl.sbuf)
+        compat.with_scalars(empty, loaded, np.less, 0.0, np.multiply, FILL)
         compat.with_scalars(old, loaded, np.greater_equal, float(window), np.multiply, FILL)
-        compat.elementwise(bias[:, 0, :], bias[:, 0, :], old, np.add)
+        compat.elementwise(bias[:, 0, :], empty, old, np.add)
+    else:
+        compat.with_scalars(bias[:, 0, :], loaded, np.less, 0.0, np.multiply, FILL)
 
 
 @compat.subkernel
-def load_queries(queries, q, q_rot, sequence, columns):
-    """queries[:, step, n]: the dims of a contraction step of every head of a sequence, transposed from q [B, N, H]."""
-    heads = q.shape[1]
+def load_queries(queries, q, q_rot, sequence, first_head, columns):
+    """queries[:, step, n]: the dims of a contraction step of this core's heads, transposed from q [B, N, H]."""
+    heads = queries.shape[2]
     plain = nl.ndarray((heads, q.shape[2]), dtype=q.dtype, buffer=nl.sbuf)
-    compat.load(plain, q[sequence])
+    compat.load(plain, q[sequence, nl.ds(first_head, heads), :])
     for step in nl.static_range(len(columns)):
         dims = columns[step]
         _transpose_to(queries[nl.ds(0, dims.size), step, :], picked(plain, dims))
     if q_rot is not None:
         rotated = nl.ndarray((heads, q_rot.shape[2]), dtype=q.dtype, buffer=nl.sbuf)
-        compat.load(rotated, q_rot[sequence])
+        compat.load(rotated, q_rot[sequence, nl.ds(first_head, heads), :])
         _transpose_to(queries[nl.ds(0, q_rot.shape[2]), len(columns), :], rotated)
 
 
@@ -77,30 +92,27 @@ def _transpose_to(into, source):
 
 
 @compat.subkernel
-def score_section(scores, queries, head, keys, values, columns, rotated, bias):
-    """scores[p, g, j] = q . k of every slot of a section, plus its bias.
+def score_blocks(scores, queries, keys, values, columns, rotated):
+    """scores[p, g, j] = q . k for one key head of a section.
 
     Args:
-        scores: [partitions, G, blocks] fp32 SBUF, written.
-        queries: [128, steps, N] from `load_queries`.
-        head: First of the G query heads.
+        scores: [partitions, G, blocks] fp32 PSUM, accumulated.
+        queries: [128, steps, G] from `load_queries`.
         keys: [partitions, blocks x H or R] K, or its rotated dims.
         values: [partitions, blocks x H] V; the source of the other dims in the K = V form.
         columns: Contraction steps of K (plain form) or of V (K = V form).
         rotated: R in the K = V form, else 0.
-        bias: [partitions, 1, blocks] from `load_bias`.
     """
-    partitions, group, blocks = scores.shape
+    partitions, _, blocks = scores.shape
     source = values if rotated > 0 else keys
     dims = source.shape[1] // blocks
     steps = len(columns) + (1 if rotated > 0 else 0)
     whole = all_full(columns, rotated)
-    psum = nl.zeros((partitions, group, blocks), dtype=nl.float32, buffer=nl.psum)
     for j in nl.static_range(blocks):
-        # The four steps of a block share a PSUM bank and leave it in one copy.
+        # The steps of a block share a PSUM bank and leave it in one copy.
         bank = nl.ndarray((TILE, steps, partitions), dtype=nl.float32, buffer=nl.psum)
         turned = nl.ndarray((TILE, steps, partitions), dtype=keys.dtype, buffer=nl.sbuf)
-        engine = compat.SCALAR if j % 3 else compat.VECTOR
+        engine = compat.SCALAR if j % 4 else compat.VECTOR
         for step in nl.static_range(steps):
             if step < len(columns):
                 size = columns[step].size
@@ -114,10 +126,7 @@ def score_section(scores, queries, head, keys, values, columns, rotated, bias):
             compat.copy(turned, bank, engine)
         for step in nl.static_range(steps):
             size = columns[step].size if step < len(columns) else rotated
-            psum[:, :, j] += nisa.nc_matmul(
-                turned[nl.ds(0, size), step, :], queries[nl.ds(0, size), step, nl.ds(head, group)]
-            )
-    compat.elementwise(scores, psum, bias.broadcast_to((partitions, group, blocks)), np.add)
+            scores[:, :, j] += nisa.nc_matmul(turned[nl.ds(0, size), step, :], queries[nl.ds(0, size), step, :])
 
 
 def all_full(columns, rotated: int) -> bool:
@@ -126,46 +135,53 @@ def all_full(columns, rotated: int) -> bool:
 
 
 @compat.subkernel
-def weigh_section(weights, negative, sums, scores, scale):
+def weigh_section(weights, negative, sums, scores, bias, scale, log_scale):
     """Softmax weights of a section, relative to its own peak.
 
     Args:
-        weights: [partitions, blocks, G] fp16, written.
-        negative: [128, G] fp32, written in all partitions: log(WEIGHT_SCALE) - scale x peak, at most CAP.
-        sums: [partitions, G] fp32, written: sum of the weights of a partition, before rounding.
-        scores: [partitions, G, blocks] fp32.
+        weights: [partitions, rows, blocks] fp16, written.
+        negative: [128, rows, 1] fp32, written in all partitions: the negated peak (unscaled), at most CAP.
+        sums: [partitions, rows] fp32, written: sum of the weights of a partition.
+        scores: [partitions, rows, blocks] fp32 PSUM.
+        bias: [partitions, 1, blocks] from `load_bias`.
         scale: Factor of the scores.
+        log_scale: [128, 1] fp32: log(WEIGHT_SCALE).
     """
-    partitions, group, blocks = scores.shape
-    peaks = nl.ndarray((partitions, group), dtype=nl.float32, buffer=nl.sbuf)
-    compat.reduce_free(peaks, scores, np.max, axis=(2,))
-    across = nl.ndarray((group, partitions), dtype=nl.float32, buffer=nl.sbuf)
+    partitions, rows, blocks = scores.shape
+    # In PSUM too: Vector adds twice as fast with one operand there.
+    masked = nl.ndarray((partitions, rows, blocks), dtype=nl.float32, buffer=nl.psum)
+    compat.elementwise(masked, scores, bias.broadcast_to((partitions, rows, blocks)), np.add)
+    peaks = nl.ndarray((partitions, rows), dtype=nl.float32, buffer=nl.sbuf)
+    compat.reduce_free(peaks, masked, np.max, axis=(2,))
+    across = nl.ndarray((rows, partitions), dtype=nl.float32, buffer=nl.sbuf)
     for first in nl.static_range(0, partitions, QUADRANT):
         size = min(QUADRANT, partitions - first)
         compat.transpose_small(across[:, nl.ds(first, size)], peaks[nl.ds(first, size), :])
-    peak = nl.ndarray((group, 1), dtype=nl.float32, buffer=nl.sbuf)
+    peak = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
     compat.reduce_free(peak, across, np.max, axis=(1,), negate=True)
-    if scale != 1.0:
-        compat.with_scalars(peak, peak, np.multiply, scale)
-    compat.with_scalars(peak, peak, np.add, LOG_WEIGHT_SCALE, np.minimum, CAP)
     # Back to all partitions: a row of 32 equal values, transposed into each quadrant.
-    row = nl.ndarray((group, QUADRANT), dtype=nl.float32, buffer=nl.sbuf)
-    compat.with_scalars(row, across[:, 0:1].broadcast_to((group, QUADRANT)), np.multiply, 0.0, np.add, peak)
+    row = nl.ndarray((rows, QUADRANT), dtype=nl.float32, buffer=nl.sbuf)
+    compat.with_scalars(row, peak.broadcast_to((rows, QUADRANT)), np.minimum, CAP)
     for first in nl.static_range(0, TILE, QUADRANT):
-        compat.transpose_small(negative[nl.ds(first, QUADRANT), :], row)
-    for g in nl.static_range(group):
-        compat.exponential_with_sum(
-            weights[:, :, g], scores[:, g, :], negative[nl.ds(0, partitions), nl.ds(g, 1)], scale, sums[:, nl.ds(g, 1)]
-        )
+        compat.transpose_small(negative[nl.ds(first, QUADRANT), :, 0], row)
+    shifted = nl.ndarray((partitions, rows, blocks), dtype=nl.float32, buffer=nl.sbuf)
+    held = negative[nl.ds(0, partitions), :, :]
+    compat.elementwise(shifted, masked, held.broadcast_to((partitions, rows, blocks)), np.add)
+    compat.exponential(weights, shifted, log_scale[nl.ds(0, partitions), :], scale)
+    compat.reduce_free(sums, weights, np.add, axis=(2,))
 
 
 @compat.subkernel
-def multiply_section(output, weights, values):
-    """output[d, step, g] = sum over the slots of a section of V[slot, step x 128 + d] x weight; fp32 SBUF."""
-    partitions, blocks, group = weights.shape
-    steps, dims = output.shape[1], values.shape[1] // blocks
-    psum = nl.zeros((TILE, steps, group), dtype=nl.float32, buffer=nl.psum)
-    for step in nl.static_range(steps):
+def multiply_values(output, weights, values):
+    """output[d, step, g] += sum over a section's slots of V[slot, step x 128 + d] x weight, for one key head.
+
+    Args:
+        output: [128, H / 128, G] fp32 PSUM, accumulated.
+        weights: [partitions, G, blocks] fp16.
+        values: [partitions, blocks x H].
+    """
+    blocks = weights.shape[2]
+    dims = values.shape[1] // blocks
+    for step in nl.static_range(output.shape[1]):
         for j in nl.affine_range(blocks):
-            psum[:, step, :] += nisa.nc_matmul(values[:, nl.ds(j * dims + step * TILE, TILE)], weights[:, j, :])
-    compat.copy(output, psum, compat.VECTOR)
+            output[:, step, :] += nisa.nc_matmul(values[:, nl.ds(j * dims + step * TILE, TILE)], weights[:, :, j])
