@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attention as the model calls it: the NKI kernel on a Neuron device, its torch twin everywhere else.
+"""Attention as the model calls it: the compiler's own, or the NKI kernel, whose torch twin runs off a Neuron device.
 
-A kernel is called as `@nki.jit` documents it (SDK 2.26 `framework_custom_op`): the result is returned, not passed in,
-which is also the only convention of the newer `nki` package; with `kernel[(nl.nc(2),)]` on logical cores of two. Its
-inputs are made bf16 and contiguous first, because a later downcast of the graph would not reach the kernel.
-"Neuron device" is the device of the tensors (`xla`), so that tracing on CPU and the simulator need no case of their own.
+A kernel is called as `@nki.jit` documents it (SDK 2.26 `framework_custom_op`) and as NxD Inference calls its own window
+and token kernels in SDK 2.26-2.29: the result is returned, not passed in, which is also the only convention of the newer
+`nki` package; with `kernel[(nl.nc(2),)]` on logical cores of two. Its inputs are made bf16 and contiguous first, because
+a later downcast of the graph would not reach the kernel. A model is on the device while it is traced: its tensors are
+torch_xla's then.
 """
 
 import torch
 
 from . import decode_attention_torch, flash_prefill_torch
+from .native_attention import native_cached, native_prefill
 
 
 def prefill_attention(
@@ -36,14 +38,16 @@ def prefill_attention(
         scale: Factor of the scores.
         offset: Position of the first query.
         max_lookahead: Bound of end(i) - i.
-        kernel: Whether `dispatch.choose` picked the kernel.
+        kernel: Whether `dispatch.choose` picked the kernel; without it the compiler-native form runs.
         lnc: Physical cores of a logical NeuronCore.
 
     Returns:
         [B, N, S, H].
     """
     options = {"window": window, "scale": scale, "offset": offset, "max_lookahead": max_lookahead}
-    if not (kernel and _on_neuron(q)):
+    if not kernel:
+        return native_prefill(q, k, v, end, **options)
+    if not _on_neuron(q):
         return flash_prefill_torch.flash_prefill(q, k, v, end, **options)
     from .flash_prefill import flash_prefill
 
@@ -76,14 +80,16 @@ def cached_attention(
         q_rot: [B, N, R] in the K = V form.
         window: Keys the query sees including itself; 0 is no limit.
         scale: Factor of the scores.
-        kernel: Whether `dispatch.choose` picked the kernel.
+        kernel: Whether `dispatch.choose` picked the kernel; without it the compiler-native form runs.
         lnc: Physical cores of a logical NeuronCore.
 
     Returns:
         [B, N, H].
     """
     options = {"window": window, "scale": scale}
-    if not (kernel and _on_neuron(q)):
+    if not kernel:
+        return native_cached(q, k, v, age, q_rot, **options)
+    if not _on_neuron(q):
         return decode_attention_torch.decode_attention(q, k, v, age, q_rot, **options)
     from .decode_attention import decode_attention as attend
 
@@ -99,7 +105,9 @@ def cached_attention(
 
 
 def _on_neuron(tensor: torch.Tensor) -> bool:
-    return tensor.device.type == "xla"
+    from torch_xla.core import xla_model
+
+    return xla_model.is_xla_tensor(tensor)
 
 
 def _ready(tensor: torch.Tensor) -> torch.Tensor:

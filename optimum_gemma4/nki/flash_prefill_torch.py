@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prefill attention in torch: what the kernel `flash_prefill` computes, with the same signature and roundings.
 
-Query i sees key j iff i - window < j <= end(i). Blocks of queries read only the keys of their band, so the work of a
-sliding layer grows with S x window. Scores and softmax are fp32, the weights of bf16 values are rounded to fp16 before
-the second product, the sum that normalises them is not. Static shapes, no branch on a value: it traces and vmaps.
+Query i sees key j iff i - window < j <= end(i) (`bands`). Scores and softmax are fp32, the weights of bf16 values are
+rounded to fp16 before the second product, the sum that normalises them is not.
 Shapes: q [B, N, H, S], k [B, K, H, T], v [B, K, T, H], end [B, S] -> [B, N, S, H].
 """
 
 import torch
 
-from .schedules.blocks import check_prefill, key_range
+from .bands import bands
+from .schedules.blocks import check_prefill
 from .softmax_torch import MASKED, softmax_weights
-
-
-MIN_BLOCK, MAX_BLOCK = 128, 512
 
 
 def flash_prefill(
@@ -52,27 +49,15 @@ def flash_prefill(
     compute = torch.float64 if q.dtype == torch.float64 else torch.float32
     # [B, N, H, S] -> [B, K, G, S, H]
     rows = q.transpose(2, 3).reshape(batch, kv_heads, group, queries, head_dim)
-    block = min(MAX_BLOCK, max(MIN_BLOCK, window)) if window else MAX_BLOCK
     outputs = []
-    for first in range(0, queries, block):
-        last = min(first + block, queries) - 1
-        low, high = key_range(offset + first, offset + last, window, max_lookahead, num_keys)
-        size = last + 1 - first
+    for band in bands(queries, num_keys, end, window, offset, max_lookahead, q.device):
         # [B, K, G, size, H] -> [B, K, G * size, H]: the heads of a group share the keys, which are not repeated
-        band = rows[:, :, :, first : last + 1].reshape(batch, kv_heads, group * size, head_dim)
-        scores = torch.matmul(band.to(compute), k[..., low:high].to(compute)) * scale
-        scores = scores.reshape(batch, kv_heads, group, size, high - low)
-        position = torch.arange(offset + first, offset + last + 1, device=q.device)
-        key = torch.arange(low, high, device=q.device)
-        limit = position[None] if end is None else end[:, first : last + 1].to(position.dtype)
-        allowed = key <= limit[..., None]  # [B or 1, size, keys]
-        if window:
-            allowed = allowed & (key > position[:, None] - window)
-        scores = torch.where(allowed[:, None, None], scores, MASKED)
+        own = rows[:, :, :, band.queries].flatten(2, 3)
+        scores = torch.matmul(own.to(compute), k[..., band.keys].to(compute)) * scale
+        scores = torch.where(band.allowed[:, None, None], scores.unflatten(2, (group, -1)), MASKED)
         weights, total, _ = softmax_weights(scores, v.dtype)
-        weights = weights.reshape(batch, kv_heads, group * size, high - low)
-        values = torch.matmul(weights, v[:, :, low:high].to(compute)).reshape(batch, kv_heads, group, size, head_dim)
+        values = torch.matmul(weights.flatten(2, 3), v[:, :, band.keys].to(compute)).unflatten(2, (group, -1))
         # A padding row sums to zero: the floor of the divisor leaves zeros there and changes no other row.
         outputs.append((values / total.clamp(min=1e-30)).to(q.dtype))
     # [B, K, G, S, H] -> [B, N, S, H]
-    return torch.cat(outputs, 3).reshape(batch, heads, queries, head_dim)
+    return torch.cat(outputs, 3).flatten(1, 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The functions that the model calls: a twin off the device, the kernel on it, and the table that decides."""
+"""The functions that the model calls: the compiler-native form, the kernel or its twin, and the table that decides."""
 
 import json
 import subprocess
@@ -14,11 +14,14 @@ from optimum_gemma4.nki import (
     DISPATCH,
     cached_attention,
     choose,
+    decode_attention_torch,
     dispatch_record,
     entry_points,
+    flash_prefill_torch,
     prefill_attention,
     render_dispatch,
 )
+from optimum_gemma4.nki.native_attention import native_cached, native_prefill
 from optimum_gemma4.simulator.nki_report import nki_profile
 
 
@@ -38,8 +41,12 @@ def test_prefill(on_device, kernel, lnc, cores):
     output = prefill_attention(
         q, k, v, case.end().long(), window=128, scale=1.0, max_lookahead=85, kernel=kernel, lnc=lnc
     )
+    if not kernel:
+        assert torch.equal(output, native_prefill(q, k, v, case.end(), window=128, max_lookahead=85))
+        assert not on_device.launches
+        return
     assert error(output, exact_prefill(case, q, k, v)) < 2e-3
-    assert len(on_device.launches) == kernel and (not kernel or len(on_device.cores()) == cores)
+    assert len(on_device.launches) == 1 and len(on_device.cores()) == cores
 
 
 def test_prefill_that_two_cores_cannot_share_runs_on_one(on_device):
@@ -67,15 +74,23 @@ def test_cached(on_device, kernel, case, cores):
         window=case.window, scale=case.scale, kernel=kernel, lnc=2,
     )  # fmt: skip
     assert output.dtype == torch.bfloat16
+    if not kernel:
+        assert torch.equal(output, native_cached(**inputs, **case.options()))
+        assert not on_device.launches
+        return
     assert error(output, reference(case, inputs, torch.float64)) < 2e-3
-    assert len(on_device.launches) == kernel and (not kernel or len(on_device.cores()) == cores)
+    assert len(on_device.launches) == 1 and len(on_device.cores()) == cores
 
 
-def test_off_the_device_nothing_is_launched():
-    case = PrefillCase(queries=20)
+def test_off_the_device_the_twin_runs():
+    prefill, decode = PrefillCase(queries=20).inputs(), DecodeCase(512, 8, 1, 256, rotated=128)
+    inputs = decode.inputs()
     with nki_profile() as report:
-        prefill_attention(*case.inputs(), None, window=0, scale=1.0, kernel=True, lnc=2)
+        first = prefill_attention(*prefill, None, window=0, scale=1.0, kernel=True, lnc=2)
+        second = cached_attention(**inputs, **decode.options(), kernel=True, lnc=2)
     assert not report.launches
+    assert torch.equal(first, flash_prefill_torch.flash_prefill(*prefill))
+    assert torch.equal(second, decode_attention_torch.decode_attention(**inputs))
 
 
 def test_fp32_inputs_keep_their_dtype(on_device):
