@@ -17,8 +17,10 @@ from optimum.neuron.utils import DTYPE_MAPPER
 from optimum.neuron.utils.instance import align_compilation_target
 from transformers import AutoConfig, PretrainedConfig
 
+from ..nki import render_dispatch
 from .artifact import Staging
 from .checkpoint import check_checkpoint
+from .kernel_record import kernel_record
 from .memory_planner import plan_memory
 from .options import IMAGE_OPTIONS, given_flags, given_options
 from .side_files import copy_side_files
@@ -84,6 +86,8 @@ def export_gemma4(args: Namespace, config_dict: dict[str, Any]) -> None:
         _check_weights(source, config, bundles)
     plan = plan_memory(config, neuron_config, bundles)
     logger.info("%s", plan.describe())
+    if args.verbose:
+        logger.info("%s", render_dispatch(kernel_record(config, neuron_config)))
     plan.check(config, neuron_config)
 
     with Staging(args.output, plan.checkpoint_bytes if is_local else 0) as staging:

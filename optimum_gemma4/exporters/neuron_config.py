@@ -43,6 +43,8 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
         prefill_buckets (`list[int]`, *optional*): prompt lengths, in tokens, that get a prefill graph. The last one is
             the longest prompt, `max_context_length`. Defaults to `default_prefill_buckets(max_context_length)`.
         nki_kernels (`bool`, defaults to `True`): use the NKI attention kernels where they help.
+        attention_kernels (`list[dict]`, *optional*): which attention runs as a kernel (`kernel_record`); set by the
+            export.
         max_soft_tokens (`list[int]` or `int`, *optional*): image budgets, in soft tokens, that get a vision graph each;
             `None` for an artifact that takes no images.
         max_images (`int`, *optional*): images in one prompt; as many as the longest prompt holds when absent.
@@ -58,6 +60,7 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
         self,
         prefill_buckets: list[int] | None = None,
         nki_kernels: bool = True,
+        attention_kernels: list[dict[str, Any]] | None = None,
         max_soft_tokens: list[int] | int | None = None,
         max_images: int | None = None,
         backend: str | None = None,
@@ -72,6 +75,7 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
             prefill_buckets = default_prefill_buckets(self.max_context_length)
         self.prefill_buckets = self._checked_buckets(prefill_buckets)
         self.nki_kernels = nki_kernels
+        self.attention_kernels = attention_kernels
         self.max_soft_tokens = None if max_soft_tokens is None else self._checked_budgets(max_soft_tokens)
         self.max_images = max_images
         self._check_max_images()

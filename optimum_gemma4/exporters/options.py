@@ -103,6 +103,9 @@ def add_gemma4_options(parser: ArgumentParser) -> None:
     for flag, keywords in _OPTIONS.items():
         group.add_argument(flag, default=None, **keywords)
     group.add_argument(
+        "--verbose", action="store_true", help="Show which attention runs as an NKI kernel in which graph, and why."
+    )
+    group.add_argument(
         "--debug", action="store_true", help="Show the traceback of an error (also: OPTIMUM_GEMMA4_DEBUG=1)."
     )
 

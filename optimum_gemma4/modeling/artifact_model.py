@@ -24,6 +24,7 @@ from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 from ..exporters.artifact import NEURON_CONFIG, check_artifact
 from ..exporters.backend import bundle_file_name, initialize_bundle, load_bundle, save_bundle, trace_bundle
 from ..exporters.hub import push_artifact
+from ..exporters.kernel_record import kernel_record
 from ..exporters.neuron_config import Gemma4NeuronConfig
 from ..exporters.weights import check_weights, find_checkpoint, load_bundle_weights, save_bundle_weights
 from .artifact_checks import check_instance, refuse_arguments
@@ -110,6 +111,7 @@ class Gemma4ArtifactMixin:
         neuron_config = copy.deepcopy(neuron_config)
         vocab_per_rank = config.get_text_config().vocab_size // neuron_config.tp_degree
         neuron_config.max_topk = min(neuron_config.max_topk, vocab_per_rank)
+        neuron_config.attention_kernels = kernel_record(config, neuron_config)
         is_local = os.path.isdir(model_id)
         entry = None if is_local else SingleModelCacheEntry(model_id, cls.task, config, neuron_config)
         compiler_args = cls.get_compiler_args(neuron_config)

@@ -4,12 +4,13 @@
 Importing this needs torch alone; a kernel module imports `neuronxcc` and is imported when a kernel is called.
 """
 
-from .dispatch import DISPATCH, Rule, choose, dispatch_record, render_dispatch
+from .dispatch import DISPATCH, Call, Rule, choose, dispatch_record, render_dispatch
 from .entry_points import cached_attention, prefill_attention
 
 
 __all__ = [
     "DISPATCH",
+    "Call",
     "Rule",
     "cached_attention",
     "choose",

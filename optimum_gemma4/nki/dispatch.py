@@ -2,12 +2,12 @@
 """Which attention runs as an NKI kernel: one declared table, first match wins.
 
 The thresholds follow optimum-neuron's for its own flash kernel where nothing better is known: no row was measured on a
-device. A row's reason goes into the artifact with the choice. Off a Neuron device the torch twin runs whatever the
-choice is, and the result is the same.
+device. A row's reason goes into the artifact with the choice.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .schedules.blocks import HEAD_DIMS
 
@@ -92,33 +92,60 @@ def choose(phase: str, head_dim: int, length: int, lnc: int = 1, platform: str =
     return next(rule for rule in DISPATCH if rule.matches(phase, head_dim, length, lnc, platform))
 
 
-def dispatch_record(
-    calls: Iterable[tuple[str, int, int]], lnc: int, platform: str, enabled: bool = True
-) -> list[dict]:
-    """What an artifact says about its attention: one entry for every distinct call.
+class Call(NamedTuple):
+    """Attention of one layer in one graph.
+
+    Attributes:
+        graph: Name of the graph.
+        layer: Index of the layer.
+        phase: "prefill" or "decode".
+        head_dim: Of the layer.
+        length: Queries of the prefill graph, or slots of the layer's cache.
+    """
+
+    graph: str
+    layer: int
+    phase: str
+    head_dim: int
+    length: int
+
+
+def dispatch_record(calls: Iterable[Call], lnc: int, platform: str, off: str | None = None) -> list[dict]:
+    """What an artifact says about its attention: one entry for the layers of a graph that make the same call.
 
     Args:
-        calls: (phase, head dim, length) of every layer of every graph.
+        calls: Of every layer of every graph.
         lnc: Physical cores of a logical NeuronCore.
         platform: "trn1", "inf2" or "trn2".
-        enabled: False if the user turned kernels off.
+        off: Why no kernel may be used, if so.
 
     Returns:
-        JSON-ready dictionaries, in order of first appearance.
+        JSON-ready dictionaries with `graph`, `layers`, `phase`, `head_dim`, `length`, `runs` ("nki" or "compiler") and
+        `reason`, in order of first appearance.
     """
+    layers: dict[Call, list[int]] = {}
+    for call in calls:
+        layers.setdefault(call._replace(layer=-1), []).append(call.layer)
     record = []
-    for phase, head_dim, length in dict.fromkeys(calls):
-        rule = choose(phase, head_dim, length, lnc, platform)
-        runs = rule.choice if enabled else COMPILER
-        reason = rule.reason if enabled else "kernels are turned off"
-        record.append({"phase": phase, "head_dim": head_dim, "length": length, "runs": runs, "reason": reason})
+    for call, indices in layers.items():
+        rule = choose(call.phase, call.head_dim, call.length, lnc, platform)
+        choice = {"runs": COMPILER if off else rule.choice, "reason": off or rule.reason}
+        record.append({**call._asdict(), **choice, "layers": indices})
+        del record[-1]["layer"]
     return record
 
 
 def render_dispatch(record: Iterable[dict]) -> str:
     """The record as lines for a verbose export."""
     return "\n".join(
-        f"{entry['phase']:<8} head_dim {entry['head_dim']:>3}  length {entry['length']:>7}  "
-        f"{entry['runs']:<8}  {entry['reason']}"
+        f"{entry['graph']:<22} {entry['phase']:<8} head_dim {entry['head_dim']:>3}  length {entry['length']:>7}  "
+        f"{entry['runs']:<8} layers {_ranges(entry['layers'])}: {entry['reason']}"
         for entry in record
     )
+
+
+def _ranges(indices: list[int]) -> str:
+    """0-4, 6-10 for [0, 1, 2, 3, 4, 6, 7, 8, 9, 10]."""
+    starts = [i for n, i in enumerate(indices) if n == 0 or indices[n - 1] != i - 1]
+    stops = [i for n, i in enumerate(indices) if n + 1 == len(indices) or indices[n + 1] != i + 1]
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(starts, stops))

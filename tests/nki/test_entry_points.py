@@ -12,6 +12,7 @@ from test_decode_attention import DecodeCase, reference
 
 from optimum_gemma4.nki import (
     DISPATCH,
+    Call,
     cached_attention,
     choose,
     decode_attention_torch,
@@ -19,7 +20,6 @@ from optimum_gemma4.nki import (
     entry_points,
     flash_prefill_torch,
     prefill_attention,
-    render_dispatch,
 )
 from optimum_gemma4.nki.native_attention import native_cached, native_prefill
 from optimum_gemma4.simulator.nki_report import nki_profile
@@ -146,10 +146,20 @@ def test_unknown_phase_is_refused():
         choose("chunk", 256, 1024)
 
 
-def test_record_names_every_call_once_and_is_json():
-    calls = [("prefill", 256, 2048), ("prefill", 256, 2048), ("decode", 32, 2048)]
+def test_record_gathers_the_layers_of_a_call_and_is_json():
+    calls = [
+        Call("a", 0, "prefill", 256, 2048),
+        Call("a", 1, "prefill", 512, 2048),
+        Call("a", 2, "prefill", 256, 2048),
+    ]
+    calls += [Call("b", 0, "prefill", 256, 2048), Call("b", 1, "decode", 32, 2048)]
     record = dispatch_record(calls, 1, "trn2")
     assert json.loads(json.dumps(record)) == record
-    assert [(entry["phase"], entry["runs"]) for entry in record] == [("prefill", "nki"), ("decode", "compiler")]
-    assert all(entry["runs"] == "compiler" for entry in dispatch_record(calls, 1, "trn2", enabled=False))
-    assert render_dispatch(record).splitlines()[0].startswith("prefill  head_dim 256  length    2048  nki")
+    assert [(entry["graph"], entry["head_dim"], entry["layers"], entry["runs"]) for entry in record] == [
+        ("a", 256, [0, 2], "nki"),
+        ("a", 512, [1], "nki"),
+        ("b", 256, [0], "nki"),
+        ("b", 32, [1], "compiler"),
+    ]
+    off = dispatch_record(calls, 1, "trn2", off="because")
+    assert all((entry["runs"], entry["reason"]) == ("compiler", "because") for entry in off)

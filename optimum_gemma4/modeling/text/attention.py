@@ -8,6 +8,7 @@ hidden [B, S, D] -> [B, S, D] and the layer's two cache states. The heads are th
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -21,6 +22,9 @@ from .masks import last_visible, slot_ages
 from .rms_norm import Gemma4RMSNorm
 from .rope import apply_rotary, rotated_dims, without_rotated_dims
 
+
+if TYPE_CHECKING:
+    from ...exporters.neuron_config import Gemma4NeuronConfig
 
 __all__ = ["AttentionKernels", "Gemma4TextAttention", "TextStep"]
 
@@ -64,6 +68,15 @@ class AttentionKernels:
     enabled: bool
     platform: str
     lnc: int
+
+    @classmethod
+    def of(cls, neuron_config: "Gemma4NeuronConfig") -> "AttentionKernels":
+        """As an export says."""
+        return cls(
+            enabled=neuron_config.nki_kernels and neuron_config.torch_dtype == torch.bfloat16,
+            platform=neuron_config.target or "trn1",  # as optimum-neuron, which counts on one core without a target
+            lnc=neuron_config.logical_nc_config,
+        )
 
     def options(self, phase: str, head_dim: int, length: int) -> dict[str, bool | int]:
         """Arguments of the entry points in `nki` for a call of `phase` with `length` queries or slots."""

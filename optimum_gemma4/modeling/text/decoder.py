@@ -88,11 +88,7 @@ class Gemma4TextModel(nn.Module):
         self.embed_tokens = sharded_embedding(geometry.vocab_size, geometry.hidden_size, dtype)
         # Rounded to the weight's dtype before use: `Gemma4TextScaledWordEmbedding.forward`. 73.5 for the 31B in bf16.
         self.embed_scale = torch.tensor(geometry.hidden_size**0.5, device="cpu").to(dtype).item()
-        kernels = AttentionKernels(
-            enabled=neuron_config.nki_kernels and dtype == torch.bfloat16,
-            platform=neuron_config.target or "trn1",  # as optimum-neuron, which counts on one core without a target
-            lnc=neuron_config.logical_nc_config,
-        )
+        kernels = AttentionKernels.of(neuron_config)
         self.layers = nn.ModuleList(
             Gemma4TextDecoderLayer(spec, geometry, tp_degree, dtype, kernels) for spec in geometry.layers
         )
