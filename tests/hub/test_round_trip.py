@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import PICTURE, QUESTION
 from exported_models import Exports
 from hub_server import TOKEN, HubServer
 from random_models import write_random_checkpoint
-from transformers import AutoConfig
+from transformers import AutoProcessor
 
+from optimum_gemma4 import NeuronModelForImageTextToText
 from optimum_gemma4.exporters.model_card import model_card
+from tools.tiny_pictures import draw
 
 
 PROMPT = [5, 17, 42, 9]
@@ -23,13 +26,30 @@ CLIENT = (
     """
 import json, sys
 import torch
-from optimum_gemma4 import NeuronModelForCausalLM
+from PIL import Image
+from transformers import AutoProcessor
+from optimum_gemma4 import NeuronModelForCausalLM, NeuronModelForImageTextToText, pipeline
 from optimum_gemma4.exporters.hub import push_artifact
 
 def tokens(model):
     return model.generate(torch.tensor([%s]), max_new_tokens=12, do_sample=False)[0].tolist()
 
+def tokens_of_picture(repo_id, revision, picture):
+    processor = AutoProcessor.from_pretrained(repo_id, revision=revision)
+    model = NeuronModelForImageTextToText.from_pretrained(repo_id, revision=revision)
+    inputs = processor(images=Image.open(picture), text="<bos><|image|>", return_tensors="pt")
+    return model.generate(**inputs, max_new_tokens=12, do_sample=False)[0].tolist()
+
+def described(repo_id, revision, picture, question):
+    chat = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}]
+    (result,) = pipeline("image-text-to-text", model=repo_id, revision=revision)(chat, max_new_tokens=20, do_sample=False)
+    return result["generated_text"][-1]["content"]
+
 def run(action, *arguments):
+    if action == "pull and see":
+        return tokens_of_picture(*arguments)
+    if action == "pipeline":
+        return described(*arguments)
     if action == "push":
         return push_artifact(*arguments)
     if action == "pull":
@@ -117,6 +137,30 @@ def test_push_then_pull_by_id_and_by_revision(hub, client, artifact, expected):
     }
 
 
+def test_an_artifact_that_sees_sees_the_same_after_push_and_pull(hub, client, cli_export, tmp_path):
+    """By id, by commit and through the pipeline; the processor comes from the Hub too."""
+    artifact = cli_export[1]
+    picture, description = draw(PICTURE)
+    picture.save(tmp_path / "picture.png")
+    inputs = AutoProcessor.from_pretrained(artifact)(images=picture, text="<bos><|image|>", return_tensors="pt")
+    model = NeuronModelForImageTextToText.from_pretrained(artifact)
+    wanted = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0].tolist()
+    (commit,) = client(("push", str(artifact), "org/sees"))
+    assert {name for name in hub.files("org/sees") if name.startswith("checkpoint/")} == {
+        f"checkpoint/{bundle}/weights/tp{rank}_sharded_checkpoint.safetensors"
+        for bundle in ("text", "vision")
+        for rank in range(2)
+    }
+    hub.add("org/sees", {"README.md": b"a later, empty commit"})
+    pulled = client(
+        ("pull and see", "org/sees", commit, "picture.png"),
+        ("pipeline", "org/sees", commit, "picture.png", QUESTION),
+        ("pull and see", "org/sees", None, "picture.png"),
+        cache="c2",
+    )
+    assert pulled[:2] == [wanted, description] and isinstance(pulled[2], str)
+
+
 def test_weights_that_the_hub_has_stay_where_they_are(hub, client, artifact, expected, checkpoint, tmp_path):
     """Pushed without weights; loading fetches them from the base checkpoint, at the commit that was exported."""
     files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
@@ -172,7 +216,11 @@ def test_a_folder_that_is_no_export_is_not_pushed(hub, client, tmp_path):
     assert "org/nothing" not in hub.repositories
 
 
-def test_the_card_says_what_the_artifact_is_for(artifact):
+def _example(card: str) -> str:
+    return card.split("```python\n")[1].split("```")[0]
+
+
+def test_the_card_of_text_says_what_the_artifact_is_for(artifact):
     card = model_card(artifact, "org/gemma")
     for line in (
         "library_name: optimum-neuron",
@@ -181,8 +229,24 @@ def test_the_card_says_what_the_artifact_is_for(artifact):
         "| Tensor parallel size | 2 |",
         "| Sequence length | 64 |",
         "| Compiled by | the simulator backend",
+        "| optimum-neuron | 0.4.5 |",
         'NeuronModelForCausalLM.from_pretrained("org/gemma")',
         "**Compiled by the simulator: runs on CPUs only.**",
     ):
         assert line in card
-    assert "base_model" not in card and AutoConfig.from_pretrained(artifact).model_type == "gemma4_text"
+    assert "base_model" not in card and "image" not in card
+    compile(_example(card), "card", "exec")
+
+
+def test_the_card_of_images_says_which_fit(cli_export):
+    card = model_card(cli_export[1], "org/sees")
+    for line in (
+        "pipeline_tag: image-text-to-text",
+        "| Task | image-text-to-text |",
+        "| Soft tokens per image, at most | 70, 140 |",
+        "| Images per prompt | as many as fit the prompt |",
+        'AutoProcessor.from_pretrained("org/sees")',
+        'NeuronModelForImageTextToText.from_pretrained("org/sees")',
+    ):
+        assert line in card
+    compile(_example(card), "card", "exec")
