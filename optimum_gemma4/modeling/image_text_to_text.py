@@ -170,9 +170,10 @@ class Gemma4NeuronModelForImageTextToText(Gemma4NxDModelForCausalLM, NeuronModel
         else:
             position_ids = checked_prompt_positions(position_ids)
             kinds = self._placeholders.kinds(input_ids, position_ids)
+            prompts = None if image_features is not None else self._images.match(kinds, media)
             end = self._images.ends(kinds, position_ids, mm_token_type_ids)
-            if image_features is None:
-                image_features = self._images.encode(kinds, media)
+            if prompts is not None:
+                image_features = self._images.encode(prompts, media)
             images = self._images.inputs(kinds, end, image_features)
         input_ids = self._placeholders.replaced(input_ids, self.pad_token_id)
         return self._run_graph(input_ids, position_ids, seq_ids, sampling_params, images, return_dict)
@@ -186,12 +187,14 @@ class Gemma4NeuronModelForImageTextToText(Gemma4NxDModelForCausalLM, NeuronModel
             arguments.pop(name, None) for name in self._MEDIA
         )
         _check_frames(frames, frames_of_videos)
+        media = {IMAGE: (pixels, positions), VIDEO: (frames, frame_positions)}
+        prompts = self._images.match(kinds, media)
         types = arguments.get("mm_token_type_ids")
         if types is not None:
             check_token_types(types, input_ids.shape)
             types = packed.pack(types, 0)
         self._images.ends(kinds, packed.position_ids, types)
-        features = self._images.encode(kinds, {IMAGE: (pixels, positions), VIDEO: (frames, frame_positions)})
+        features = self._images.encode(prompts, media)
         # transformers repeats tensors for num_return_sequences, and leaves this tuple alone.
         return {**arguments, "image_features": tuple(row for row in features for _ in range(copies))}
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a batch of prompts and its images to the image inputs of the text graphs: match, encode, place.
 
-Everything that can be wrong is looked at before the first image is encoded: the images themselves, their number, and
-that each run of placeholders has its images. Mirrors what transformers 5.23 `Gemma4Model.forward` does between its
+Everything that can be wrong is looked at before the first image is encoded: the images themselves, their number, that
+each run of placeholders has its images, and how far their tokens look ahead. Mirrors what transformers 5.23 `Gemma4Model.forward` does between its
 inputs and the language model; `Media` maps a kind of placeholder to its (pixels, positions).
 """
 
@@ -43,15 +43,15 @@ class PromptImages:
         self._nothing = torch.zeros(0, geometry.hidden_size, dtype=neuron_config.torch_dtype)
         self.placeholders = PlaceholderIds(config.image_token_id, config.video_token_id, config.audio_token_id)
 
-    def encode(self, kinds: torch.Tensor, media: Media) -> tuple[torch.Tensor, ...]:
-        """Soft tokens of each prompt, in the order of its placeholders.
+    def match(self, kinds: torch.Tensor, media: Media) -> list[list[tuple[int, int]]]:
+        """Check the images and deal them out to the prompts.
 
         Args:
             kinds: [B, S], of `PlaceholderIds.kinds`.
             media: pixels [images, P, 768] and positions [images, P, 2] of all prompts in order, or `None` twice.
 
         Returns:
-            B tensors [m, D]; empty for a prompt without images.
+            For each prompt its images, as (kind, index in the list of that kind).
 
         Raises:
             ValueError: images and placeholders do not fit, or an image or their number cannot be taken.
@@ -67,6 +67,18 @@ class PromptImages:
                     f"Prompt {number} has {len(images)} images and the artifact was compiled for {self._max_images}: "
                     f"pass fewer, or export with --max_images {len(images)}."
                 )
+        return prompts
+
+    def encode(self, prompts: list[list[tuple[int, int]]], media: Media) -> tuple[torch.Tensor, ...]:
+        """Soft tokens of each prompt, in the order of its placeholders.
+
+        Args:
+            prompts: of `match`.
+            media: as for `match`.
+
+        Returns:
+            B tensors [m, D]; empty for a prompt without images.
+        """
         return tuple(
             torch.cat([self._nothing, *(self._soft_tokens(media, *image) for image in row)]) for row in prompts
         )

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A random checkpoint and its exports, made once for the tests of this folder."""
+"""Random checkpoints, with and without a vision encoder, and their exports, made once for the tests of this folder."""
 
 import pytest
 from exported_models import Exports
-from random_models import write_random_checkpoint
+from random_models import write_random_checkpoint, write_random_image_checkpoint
+
+from optimum_gemma4 import NeuronModelForImageTextToText
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +15,18 @@ def random_checkpoint(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def image_checkpoint(tmp_path_factory):
+    """The small random model with a vision encoder."""
+    return write_random_image_checkpoint(tmp_path_factory.mktemp("random_image") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
 def exports(tmp_path_factory):
     """See `exported_models.Exports`."""
     return Exports(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="session")
+def image_exports(tmp_path_factory):
+    """Exports of models that take images."""
+    return Exports(tmp_path_factory.mktemp("image_exports"), NeuronModelForImageTextToText)
