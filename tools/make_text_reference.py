@@ -28,6 +28,7 @@ from tests.modeling.text.text_models import (
     random_weights,
     rope_heads,
 )
+from tools.reference_dtype import cast
 
 
 TRACED_MODULES = ("input_layernorm", "self_attn", "mlp", "self_attn.q_norm", "self_attn.v_norm")
@@ -50,7 +51,7 @@ def build(name: str, dtype: torch.dtype) -> Gemma4ForConditionalGeneration:
     if missing or unexpected:
         raise ValueError(f"{name}: missing {missing}, unexpected {unexpected}")
     model.tie_weights()
-    return model.to(dtype)
+    return cast(model, dtype)
 
 
 def traced(model: Gemma4ForConditionalGeneration, tokens: torch.Tensor) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ from tests.modeling.vision.toy_vision import (
     image_inputs,
     weight_shapes,
 )
+from tools.reference_dtype import cast
 
 
 GOLDEN = Path("tests/modeling/vision/golden")
@@ -34,7 +35,7 @@ def load(config: dict, text_hidden_size: int, dtype: torch.dtype):
     """The reference's tower and projector with drawn weights."""
     vision_config = Gemma4VisionConfig(**config, attn_implementation="eager")
     text_config = Gemma4TextConfig(hidden_size=text_hidden_size)
-    tower = Gemma4VisionModel(vision_config).to(dtype).eval()
+    tower = cast(Gemma4VisionModel(vision_config), dtype).eval()
     projector = Gemma4MultimodalEmbedder(vision_config, text_config).to(dtype).eval()
     parts = {"vision_tower": tower, "embed_vision": projector}
     left = {f"{part}.{name}" for part, module in parts.items() for name in module.state_dict()}
