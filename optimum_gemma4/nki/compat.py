@@ -157,8 +157,8 @@ def exponential_with_sum(dst, src, bias, scale, total):
 
 
 @subkernel
-def multiply_rows(dst, src, factor):
-    """dst = src * factor, one fp32 factor a partition. Scalar, which has time left where Vector has not."""
+def multiply(dst, src, factor):
+    """dst = src * factor, a constant or one fp32 value a partition. Scalar, which has time left where Vector has not."""
     dst[...] = nisa.activation(np.copy, src, scale=factor, dtype=dst.dtype)
 
 

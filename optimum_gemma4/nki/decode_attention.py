@@ -15,7 +15,7 @@ from . import compat
 from .compat import nl
 from .schedules.blocks import BANK, HEAD_DIMS, TILE, WEIGHT_SCALE
 from .schedules.decode_cuts import ROWS, check_decode, plan_decode, unrotated_columns
-from .tiles.decode_join import Result, join_section, start_join, store_output, store_stats, sum_partitions
+from .tiles.decode_join import Result, join_section, normalise, start_join, store_output, store_part
 from .tiles.decode_section import (
     load_bias,
     load_columns,
@@ -112,9 +112,14 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
     output = nl.ndarray((TILE, 2, steps, rows), dtype=nl.float32, buffer=nl.sbuf)
     k_flat = k.reshape((batch, kv_heads, slots * key_dim))
     v_flat = v.reshape((batch, kv_heads, slots * head_dim))
-    for i in nl.static_range(len(plan.steps) + 1):
-        # Section i is scored before section i - 1 is multiplied by V: the PE has work during either softmax.
-        if i < len(plan.steps):
+    normalised = nl.ndarray((TILE, steps, rows), dtype=q.dtype, buffer=nl.sbuf)
+    count = len(plan.steps)
+    for i in nl.static_range(count + 2):
+        # Section i is scored before section i - 1 is multiplied by V, and that before the result of section i - 2 is
+        # stored if it was the last of its heads: no engine waits for the softmax, whatever the compiler reorders.
+        finished = i >= 2 and plan.steps[i - 2].last
+        complete = Result(peak[:, (i - 1) % 2], total[:, (i - 1) % 2, 0], output[:, (i - 1) % 2])
+        if i < count:
             step, cut, slot = plan.steps[i], plan.steps[i].section, i % SLOTS
             sequence, parity, held = first_sequence + step.sequence, step.sequence % 2, nl.ds(0, cut.partitions)
             if step.head == 0 and step.first:
@@ -152,11 +157,14 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
                     values[held, slot, h, nl.ds(0, cut.blocks * head_dim)],
                     columns, rotated,
                 )  # fmt: skip
+        if finished and key_parts == 1:
+            normalise(normalised, complete, ones)
+        if i < count:
             weigh_section(
                 weights[held, slot, :, nl.ds(0, cut.blocks)], negatives[:, slot], sums[held, slot, :], scores,
                 bias[held, parity, :, nl.ds(cut.first, cut.blocks)], scale, log_scale,
             )  # fmt: skip
-        if i > 0:
+        if 0 < i <= count:
             step, cut, slot = plan.steps[i - 1], plan.steps[i - 1].section, (i - 1) % SLOTS
             held = nl.ds(0, cut.partitions)
             product = nl.zeros((TILE, steps, rows), dtype=nl.float32, buffer=nl.psum)
@@ -174,15 +182,13 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
             else:
                 earlier = Result(peak[:, before], total[:, before, 0], output[:, before])
                 join_section(joined, earlier, section, no_bias, scale, compat.VECTOR if step.last else compat.GPSIMD)
-            if step.last:
-                index = (first_sequence + step.sequence, nl.ds((first_key + step.head) * group, rows))
-                summed = nl.ndarray((TILE, 1, rows), dtype=nl.float32, buffer=nl.sbuf)
-                sum_partitions(summed, joined.total, ones)
-                if key_parts == 1:
-                    store_output(out, index, joined.output, summed)
-                else:
-                    store_output(out, (part, *index), joined.output, None)
-                    store_stats(out, (part, *index), head_dim, joined.negative, summed, scale)
+        if finished:
+            step = plan.steps[i - 2]
+            index = (first_sequence + step.sequence, nl.ds((first_key + step.head) * group, rows))
+            if key_parts == 1:
+                store_output(out, index, normalised)
+            else:
+                store_part(out, (part, *index), complete, ones, scale)
     return out
 
 

@@ -127,7 +127,7 @@ def _store_tile(out, b, head, start, rows, output, total, clamp):
         compat.with_scalars(total, total, np.maximum, 1e-30)
     compat.reciprocal(inverse, total)
     result = nl.ndarray(output.shape, dtype=out.dtype, buffer=nl.sbuf)
-    compat.multiply_rows(result, output, inverse)
+    compat.multiply(result, output, inverse)
     compat.store(out[b, head, nl.ds(start, rows), :], result)
 
 

@@ -79,34 +79,60 @@ def test_longer_than_sbuf_is_streamed_once_for_all_heads():
     engines_behind_pe(core)
 
 
-def decode(heads, kv_heads, head_dim, slots, rotated=0, window=0, lnc=1, key_parts=1, target="trn2"):
-    q = torch.zeros(1, heads, head_dim, dtype=torch.bfloat16)
-    k = torch.zeros(1, kv_heads, slots, rotated or head_dim, dtype=torch.bfloat16)
-    v = torch.zeros(1, kv_heads, slots, head_dim, dtype=torch.bfloat16)
-    q_rot = torch.zeros(1, heads, rotated, dtype=torch.bfloat16) if rotated else None
+@functools.cache
+def decode(heads, kv_heads, head_dim, slots, rotated=0, window=0, batch=1, lnc=1, key_parts=1, target="trn2"):
+    q = torch.zeros(batch, heads, head_dim, dtype=torch.bfloat16)
+    k = torch.zeros(batch, kv_heads, slots, rotated or head_dim, dtype=torch.bfloat16)
+    v = torch.zeros(batch, kv_heads, slots, head_dim, dtype=torch.bfloat16)
+    q_rot = torch.zeros(batch, heads, rotated, dtype=torch.bfloat16) if rotated else None
     kernel = decode_attention[core_grid(lnc)] if lnc > 1 else decode_attention
     with nki_profile(target) as report:
-        kernel(q, k, v, torch.zeros(1, slots, dtype=torch.int32), q_rot, window, 1.0, key_parts)
+        kernel(q, k, v, torch.zeros(batch, slots, dtype=torch.int32), q_rot, window, 1.0, key_parts)
     return report.cores()
 
 
-@pytest.mark.parametrize("target", ["trn2", "trn1"])
-@pytest.mark.parametrize(
-    ("arguments", "cache_bytes"),
-    [
-        ({"heads": 8, "kv_heads": 4, "head_dim": 256, "slots": 1024, "window": 1024}, 4 * MIB),
-        ({"heads": 8, "kv_heads": 1, "head_dim": 512, "slots": 4096, "rotated": 128}, 5 * MIB),
-        ({"heads": 8, "kv_heads": 1, "head_dim": 512, "slots": 4096}, 8 * MIB),
-    ],
-    ids=["sliding", "global K = V", "global plain"],
-)
-def test_decode_is_bound_by_the_cache(arguments, cache_bytes, target):
-    (core,) = decode(**arguments, target=target)
-    assert sum(core.dma_bytes.values()) <= 1.05 * cache_bytes
-    busy = core.engine_ns(target)
-    assert all(busy[engine] <= core.busy_ns("dma", target) for engine in ("pe", "vector", "scalar", "gpsimd")), busy
+def after_the_last_byte(core, target: str) -> float:
+    """Longest chain of instructions that depend on the last read to arrive, ns: what no schedule can hide."""
+    (timeline,) = core.timelines(target)
+    instructions = core.traces[0].instructions
+    reads = [i for i, one in enumerate(instructions) if one.dma and one.dma.direction == "read"]
+    chain = {max(reads, key=lambda i: timeline.ends[i]): 0.0}
+    for i, one in enumerate(instructions):
+        before = [chain[j] for j in one.depends if j in chain]
+        if before and i not in chain:
+            chain[i] = max(before) + timeline.ends[i] - timeline.starts[i]
+    return max(chain.values())
 
 
-def test_two_cores_read_half_the_slots_each():
-    for core in decode(8, 1, 512, 4096, 128, lnc=2, key_parts=2):
-        assert sum(core.dma_bytes.values()) <= 1.05 * 2.5 * MIB
+# Arguments, MiB of the cache, and by how many ns the timeline may exceed latency + DMA + last chain, on one core and two.
+DECODE = {
+    "sliding": ({"heads": 8, "kv_heads": 4, "head_dim": 256, "slots": 1024, "window": 1024}, 4, 200, 200),
+    "global K = V": ({"heads": 8, "kv_heads": 1, "head_dim": 512, "slots": 4096, "rotated": 128}, 5, 1750, 2400),
+    "global plain": ({"heads": 8, "kv_heads": 1, "head_dim": 512, "slots": 4096}, 8, 500, 1200),
+}
+FIRST_DMA_NS = {"trn2": 1300, "trn1": 2000}
+SHARES = [
+    (1, 1, "trn2"),
+    (1, 1, "trn1"),
+    (3, 1, "trn2"),
+    (1, 2, "trn2"),
+    pytest.param(16, 1, "trn2", marks=pytest.mark.slow),
+    pytest.param(16, 2, "trn2", marks=pytest.mark.slow),
+    pytest.param(16, 1, "trn1", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("batch", "lnc", "target"), SHARES)
+@pytest.mark.parametrize("layer", DECODE)
+def test_decode_is_hidden_behind_the_cache(layer, batch, lnc, target):
+    """Bytes at most 1.05 x the cache, no engine busier than the DMA, and the timeline as long as the DMA and its ends."""
+    arguments, mib, on_one, on_two = DECODE[layer]
+    key_parts = lnc if arguments["kv_heads"] % lnc and batch % lnc else 1
+    for core in decode(**arguments, batch=batch, lnc=lnc, key_parts=key_parts, target=target):
+        assert sum(core.dma_bytes.values()) <= 1.05 * mib * MIB * batch / lnc
+        busy, dma = core.engine_ns(target), core.busy_ns("dma", target)
+        assert all(busy[engine] <= dma for engine in ("pe", "vector", "scalar", "gpsimd")), busy
+        hidden = FIRST_DMA_NS[target] + dma + after_the_last_byte(core, target)
+        assert core.total_ns(target) <= hidden + (on_one if key_parts == 1 else on_two)
+        # Engines that keep the order of the program lose little: the kernel does not count on a reordering compiler.
+        assert core.total_ns(target, reorder=False) <= 1.06 * core.total_ns(target)

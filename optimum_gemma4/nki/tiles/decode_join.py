@@ -35,7 +35,7 @@ def start_join(into, section):
         compat.fill(into.total, 0.0)
     compat.copy(into.negative, section.negative, compat.GPSIMD)
     compat.copy(into.total[nl.ds(0, partitions), :], section.total, compat.GPSIMD)
-    compat.copy(into.output, section.output, compat.VECTOR)
+    compat.copy(into.output, section.output, compat.SCALAR)
 
 
 @compat.subkernel
@@ -74,48 +74,58 @@ def join_section(into, before, section, no_bias, scale, engine):
 
 
 @compat.subkernel
-def sum_partitions(into, total, ones):
-    """into[p, 0, g] = the sum over all partitions of total[:, g], at least 1e-30."""
-    psum = nl.zeros(total.shape, dtype=nl.float32, buffer=nl.psum)
-    psum[...] += nisa.nc_matmul(ones, total)
-    compat.with_scalars(into[:, 0, :], psum, np.maximum, 1e-30)
+def normalise(into, result, ones):
+    """into [128, H / 128, rows] = output / total, the total summed over the partitions by the PE; ones [128, 128]."""
+    rows = result.total.shape[1]
+    psum = nl.zeros((TILE, rows), dtype=nl.float32, buffer=nl.psum)
+    psum[...] += nisa.nc_matmul(ones, result.total)
+    total = nl.ndarray((TILE, 1, rows), dtype=nl.float32, buffer=nl.sbuf)
+    compat.with_scalars(total[:, 0, :], psum, np.maximum, 1e-30)
+    inverse = nl.ndarray((TILE, 1, rows), dtype=nl.float32, buffer=nl.sbuf)
+    compat.reciprocal(inverse, total)
+    compat.elementwise(into, result.output, inverse.broadcast_to(into.shape), np.multiply)
 
 
 @compat.subkernel
-def store_output(out, index, output, total):
-    """out[index, :H] = output / total, transposed by the PE; `total` None stores it as it is.
+def store_output(out, index, output):
+    """out[index] = output, transposed by the PE.
 
     Args:
-        out: HBM tensor of rows of at least H values.
-        index: Index of the rows but for the last axis, which is the dims.
-        output: [128, H / 128, rows] fp32.
-        total: [128, 1, rows] fp32 or None.
+        out: [B, N, H] in HBM.
+        index: (sequence, rows).
+        output: [128, H / 128, rows] in out's dtype.
     """
     steps, rows = output.shape[1], output.shape[2]
-    result = nl.ndarray((TILE, steps, rows), dtype=out.dtype, buffer=nl.sbuf)
-    if total is None:
-        compat.copy(result, output, compat.VECTOR)
-    else:
-        inverse = nl.ndarray((TILE, 1, rows), dtype=nl.float32, buffer=nl.sbuf)
-        compat.reciprocal(inverse, total)
-        compat.elementwise(result, output, inverse.broadcast_to(output.shape), np.multiply)
     psum = nl.ndarray((rows, steps * TILE), dtype=nl.float32, buffer=nl.psum)
     stored = nl.ndarray((rows, steps * TILE), dtype=out.dtype, buffer=nl.sbuf)
     for step in nl.static_range(steps):
         dims = nl.ds(step * TILE, TILE)
-        compat.transpose(psum[:, dims], result[:, step, :])
+        compat.transpose(psum[:, dims], output[:, step, :])
         compat.copy(stored[:, dims], psum[:, dims], compat.SCALAR if step % 2 else compat.VECTOR)
     compat.store(out[(*index, nl.ds(0, steps * TILE))], stored)
 
 
 @compat.subkernel
-def store_stats(out, index, head_dim, negative, total, scale):
-    """out[index, H:] = (largest score, sum): what `merge_parts` needs to join the parts of several cores."""
-    rows = negative.shape[1]
-    pairs = nl.ndarray((rows, 2), dtype=nl.float32, buffer=nl.sbuf)
-    turned = nl.ndarray((rows, 2, QUADRANT), dtype=nl.float32, buffer=nl.sbuf)
-    compat.transpose_small(turned[:, 0, :], negative[nl.ds(0, QUADRANT), :])
-    compat.transpose_small(turned[:, 1, :], total[nl.ds(0, QUADRANT), 0, :])
-    compat.with_scalars(pairs[:, 0:1], turned[:, 0, 0:1], np.multiply, -scale)
-    compat.copy(pairs[:, 1:2], turned[:, 1, 0:1], compat.VECTOR)
-    compat.store(out[(*index, nl.ds(head_dim, 2))], pairs)
+def store_part(out, index, result, ones, scale):
+    """out[index] = output, largest score and sum, in fp32: what `merge_parts` joins the parts of several cores by.
+
+    Args:
+        out: [P, B, N, H + 2] in HBM.
+        index: (part, sequence, rows).
+        result: Of the core's own slots.
+        ones: [128, 128] fp32.
+        scale: Factor of the scores, which the peak is without.
+    """
+    steps, rows = result.output.shape[1], result.output.shape[2]
+    stored = nl.ndarray((rows, steps * TILE + 2), dtype=nl.float32, buffer=nl.sbuf)
+    for step in nl.static_range(steps):
+        for first in nl.static_range(0, TILE, QUADRANT):
+            quadrant = result.output[nl.ds(first, QUADRANT), step, :]
+            compat.transpose_small(stored[:, nl.ds(step * TILE + first, QUADRANT)], quadrant)
+    peaks = nl.ndarray((rows, QUADRANT), dtype=nl.float32, buffer=nl.sbuf)
+    compat.transpose_small(peaks, result.negative[nl.ds(0, QUADRANT), :])
+    compat.multiply(stored[:, nl.ds(steps * TILE, 1)], peaks[:, 0:1], -scale)
+    total = nl.zeros((rows, 1), dtype=nl.float32, buffer=nl.psum)
+    total[...] += nisa.nc_matmul(result.total, ones[:, 0:1])
+    compat.copy(stored[:, nl.ds(steps * TILE + 1, 1)], total, compat.SCALAR)
+    compat.store(out[(*index, nl.ds(0, steps * TILE + 2))], stored)

@@ -16,6 +16,7 @@ from .prefill_bounds import CAP, FILL
 
 
 QUADRANT = 32  # partitions of a Vector transpose
+AHEAD = 3  # blocks
 ROW_BYTES = 2048  # of one DMA, a partition: from where DMA is efficient, and little enough for the PE to start early
 
 
@@ -88,7 +89,7 @@ def picked(tile, dims, first=0):
 def _transpose_to(into, source):
     psum = nl.ndarray(into.shape, dtype=nl.float32, buffer=nl.psum)
     compat.transpose(psum, source)
-    compat.copy(into, psum, compat.VECTOR)
+    compat.copy(into, psum, compat.SCALAR)
 
 
 @compat.subkernel
@@ -108,25 +109,29 @@ def score_blocks(scores, queries, keys, values, columns, rotated):
     dims = source.shape[1] // blocks
     steps = len(columns) + (1 if rotated > 0 else 0)
     whole = all_full(columns, rotated)
-    for j in nl.static_range(blocks):
-        # The steps of a block share a PSUM bank and leave it in one copy.
-        bank = nl.ndarray((TILE, steps, partitions), dtype=nl.float32, buffer=nl.psum)
-        turned = nl.ndarray((TILE, steps, partitions), dtype=keys.dtype, buffer=nl.sbuf)
-        engine = compat.SCALAR if j % 4 else compat.VECTOR
-        for step in nl.static_range(steps):
-            if step < len(columns):
-                size = columns[step].size
-                compat.transpose(bank[nl.ds(0, size), step, :], picked(source, columns[step], j * dims))
-            else:
-                size = rotated
-                compat.transpose(bank[nl.ds(0, size), step, :], keys[:, nl.ds(j * rotated, rotated)])
-            if not whole:
-                compat.copy(turned[nl.ds(0, size), step, :], bank[nl.ds(0, size), step, :], engine)
-        if whole:
-            compat.copy(turned, bank, engine)
-        for step in nl.static_range(steps):
-            size = columns[step].size if step < len(columns) else rotated
-            scores[:, :, j] += nisa.nc_matmul(turned[nl.ds(0, size), step, :], queries[nl.ds(0, size), step, :])
+    # Block j is transposed before block j - AHEAD is multiplied: the PE does not wait for the copies in between.
+    turned = nl.ndarray((TILE, blocks, steps, partitions), dtype=keys.dtype, buffer=nl.sbuf)
+    for j in nl.static_range(blocks + AHEAD):
+        if j < blocks:
+            # The steps of a block share a PSUM bank and leave it in one copy.
+            bank = nl.ndarray((TILE, steps, partitions), dtype=nl.float32, buffer=nl.psum)
+            engine = compat.VECTOR if j % 3 == 1 else compat.SCALAR
+            for step in nl.static_range(steps):
+                if step < len(columns):
+                    size = columns[step].size
+                    compat.transpose(bank[nl.ds(0, size), step, :], picked(source, columns[step], j * dims))
+                else:
+                    size = rotated
+                    compat.transpose(bank[nl.ds(0, size), step, :], keys[:, nl.ds(j * rotated, rotated)])
+                if not whole:
+                    compat.copy(turned[nl.ds(0, size), j, step, :], bank[nl.ds(0, size), step, :], engine)
+            if whole:
+                compat.copy(turned[:, j], bank, engine)
+        if j >= AHEAD:
+            done = j - AHEAD
+            for step in nl.static_range(steps):
+                held = nl.ds(0, columns[step].size if step < len(columns) else rotated)
+                scores[:, :, done] += nisa.nc_matmul(turned[held, done, step, :], queries[held, step, :])
 
 
 def all_full(columns, rotated: int) -> bool:
