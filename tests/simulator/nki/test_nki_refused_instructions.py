@@ -57,6 +57,11 @@ def matmul_row_tile_of_32_on_v2(x):
     nisa.nc_matmul(sbuf((32, 32), BF16), sbuf((32, 32), BF16), tile_position=(0, 0), tile_size=(32, 32))
 
 
+@refused(errors.OperatorError, "not subtract", "S26 nki.api.shared tbl-aluop, Supported Engine")
+def subtraction_on_gpsimd(x):
+    nisa.tensor_tensor(sbuf((128, 8)), sbuf((128, 8)), nl.subtract, engine=nisa.gpsimd_engine)
+
+
 @refused(errors.TileSizeError, "exceeds 128x128 on the Tensor", "S26 isa nc_transpose")
 def pe_transpose_too_wide(x):
     nisa.nc_transpose(sbuf((128, 256), BF16))

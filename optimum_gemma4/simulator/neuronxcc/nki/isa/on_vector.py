@@ -184,6 +184,8 @@ def tensor_tensor(data1, data2, op, *, dtype=None, mask=None, engine=engines.unk
         chosen = pick_engine(engines.gpsimd, name, (engines.gpsimd,), (data1, data2))
         result = function(first, second)
     else:
+        if chosen == hardware.GPSIMD and op_name not in ("add", "multiply"):
+            raise OperatorError(f"tensor_tensor on GpSimd implements add, multiply and power alone, not {op_name}")
         result = apply(function, bits, first, second, False, name)
     cycles, fast = cost.tensor_tensor(data1, data2, op_name, out)
     if chosen == hardware.GPSIMD:
