@@ -7,7 +7,7 @@ Run in the reference environment, from the repository's root:
 
 For each random model and prompt of `tests/parity/multimodal_models.py`, in fp32 with eager attention, one prompt at a
 time and without padding: `prompt` (ids), `tokens` (greedy, no stop ids) and `logits` of every step, and of some prompts
-those of every position (`whole`). And `features`: soft tokens of pictures of five shapes for three budgets.
+those of every position (`whole`) and the root mean square that they are off in bf16 (`bf16_error`). And `features`: soft tokens of pictures of five shapes for three budgets.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from tests.parity.multimodal_models import (
     PROMPTS,
     PROMPTS_OF,
     WHOLE,
-    Prompt,
     kept_rows,
     multimodal_weight,
 )
+from tools.reference_dtype import cast
 
 
 GOLDEN = Path("tests/parity/golden")
@@ -45,19 +45,6 @@ def build(name: str) -> Gemma4ForConditionalGeneration:
     model.model.load_state_dict(weights)
     model.tie_weights()
     return model
-
-
-def prepared(prompt: Prompt) -> dict[str, torch.Tensor]:
-    """Inputs of the model, as the reference's own image processor makes them."""
-    pictures = prompt.pictures()
-    inputs, counts = {}, []
-    if pictures:
-        images = Gemma4ImageProcessorPil()(pictures, max_soft_tokens=prompt.budget, return_tensors="pt")
-        inputs = {"pixel_values": images["pixel_values"], "image_position_ids": images["image_position_ids"]}
-        counts = [int(count) for count in images["num_soft_tokens_per_image"]]
-    ids = prompt.ids(counts)[None]
-    types = (ids == MULTIMODAL_CONFIGS["like_31b"]["image_token_id"]).long()
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": types, **inputs}
 
 
 def features(model: Gemma4ForConditionalGeneration) -> dict[str, np.ndarray]:
@@ -78,7 +65,8 @@ def reference(name: str) -> dict[str, np.ndarray]:
     model = build(name)
     golden = features(model)
     for key in PROMPTS_OF[name]:
-        inputs = prepared(PROMPTS[key])
+        inputs = PROMPTS[key].inputs(Gemma4ImageProcessorPil())
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
         output = model.generate(
             **inputs,
             max_new_tokens=NEW_TOKENS,
@@ -92,6 +80,11 @@ def reference(name: str) -> dict[str, np.ndarray]:
         golden[f"{key}.logits"] = torch.cat(output.logits).numpy()
         if key in WHOLE:
             golden[f"{key}.whole"] = model(**inputs).logits[0].numpy()
+    cast(model, torch.bfloat16)
+    for key in WHOLE:
+        if key in PROMPTS_OF[name]:
+            logits = model(**PROMPTS[key].inputs(Gemma4ImageProcessorPil())).logits[0].float().numpy()
+            golden[f"{key}.bf16_error"] = np.sqrt(((logits - golden[f"{key}.whole"]) ** 2).mean())
     return golden
 
 

@@ -67,11 +67,12 @@ def multimodal_weight(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn picture of a size in pixels, or a black one."""
+    """A drawn picture of a size in pixels, or a black one; a frame is part of the prompt's video."""
 
     height: int
     width: int
     is_black: bool = False
+    is_frame: bool = False
 
     def draw(self) -> PIL.Image.Image:
         """The RGB image."""
@@ -85,6 +86,7 @@ LINE = Picture(1, 3000)
 TALL = Picture(400, 200)
 WIDE = Picture(480, 640)
 BLACK = Picture(200, 300, is_black=True)
+FRAMES = tuple(Picture(200, width, is_frame=True) for width in (301, 302, 303))
 ASPECTS = {"square": SQUARE, "strip": STRIP, "line": LINE, "tall": TALL, "black": BLACK}
 
 
@@ -95,22 +97,36 @@ class Prompt:
     parts: tuple[int | Picture, ...]
     budget: int = 70
 
-    def pictures(self) -> list[PIL.Image.Image]:
-        """The pictures, drawn."""
-        return [part.draw() for part in self.parts if isinstance(part, Picture)]
+    def pictures(self) -> list[Picture]:
+        """All pictures, frames too, in their order."""
+        return [part for part in self.parts if isinstance(part, Picture)]
 
-    def ids(self, soft_tokens: list[int]) -> torch.Tensor:
-        """`input_ids` [S], as a processor makes them of pictures with so many soft tokens each."""
+    def inputs(self, image_processor) -> dict[str, torch.Tensor]:
+        """What a processor makes of the prompt; its images are prepared by `image_processor`."""
+        inputs, counts = {}, {}
+        for is_frame, pixels, positions in (
+            (False, "pixel_values", "image_position_ids"),
+            (True, "pixel_values_videos", "video_position_ids"),
+        ):
+            drawn = [picture.draw() for picture in self.pictures() if picture.is_frame == is_frame]
+            if drawn:
+                images = image_processor(drawn, max_soft_tokens=self.budget, return_tensors="pt")
+                inputs |= {pixels: images["pixel_values"], positions: images["image_position_ids"]}
+                counts[is_frame] = iter(map(int, images["num_soft_tokens_per_image"]))
+                if is_frame:
+                    inputs["num_frames_per_video"] = torch.tensor([len(drawn)])
         generator = np.random.default_rng(len(self.parts) + self.budget)
-        counts = iter(soft_tokens)
         ids = [BOS]
         for part in self.parts:
             if isinstance(part, Picture):
-                placeholders = [SPECIAL_IDS["image_token_id"]] * next(counts)
-                ids += [SPECIAL_IDS["boi_token_id"], *placeholders, SPECIAL_IDS["eoi_token_id"]]
+                placeholder = SPECIAL_IDS["video_token_id" if part.is_frame else "image_token_id"]
+                soft_tokens = [placeholder] * next(counts[part.is_frame])
+                ids += [SPECIAL_IDS["boi_token_id"], *soft_tokens, SPECIAL_IDS["eoi_token_id"]]
             else:
                 ids += generator.integers(FIRST_TEXT_ID, SPECIAL_IDS["boa_token_id"], part).tolist()
-        return torch.tensor(ids)
+        input_ids = torch.tensor([ids])
+        types = (input_ids == SPECIAL_IDS["image_token_id"]) + 2 * (input_ids == SPECIAL_IDS["video_token_id"])
+        return {"input_ids": input_ids, "mm_token_type_ids": types.long(), **inputs}
 
 
 PROMPTS = {
@@ -126,6 +142,7 @@ PROMPTS = {
     "long text after": Prompt((SQUARE, 75)),
     "long text before": Prompt((75, TALL, 3)),
     "no picture": Prompt((40,)),
+    "video": Prompt((4, FRAMES[0], 3, FRAMES[1], SQUARE, 3, FRAMES[2], 5)),
     "of 140": Prompt((4, WIDE, 10), budget=140),
     "two of 140": Prompt((STRIP, 3, SQUARE), budget=140),
     "of 280": Prompt((4, TALL, 6), budget=280),
