@@ -16,9 +16,14 @@ export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 export PYTHONHASHSEED := 0
 
-.PHONY: setup test test-slow test-memory test-big test-vision-31b demo lint goldens reference-env clean
+.PHONY: help setup test test-slow test-images test-vision-31b test-big test-memory test-nki demo lint goldens \
+	reference-env clean
 
-setup: $(VENV)/.ready
+help:  ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+		printf '%-18s %s\n' "$$name" "$$text"; done
+
+setup: $(VENV)/.ready  ## the package and what its tests need, in .venv
 
 $(VENV)/.ready: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -26,7 +31,7 @@ $(VENV)/.ready: setup.cfg pyproject.toml
 	$(PIP) --editable ".[simulator,test]"
 	touch $@
 
-reference-env: $(REFERENCE_VENV)/.ready
+reference-env: $(REFERENCE_VENV)/.ready  ## transformers with its own Gemma 4, in .venv-reference
 
 $(REFERENCE_VENV)/.ready: Makefile
 	test -x $(REFERENCE_VENV)/bin/python || $(PYTHON) -m venv $(REFERENCE_VENV)
@@ -34,41 +39,42 @@ $(REFERENCE_VENV)/.ready: Makefile
 	$(REFERENCE_PIP) "$(TRANSFORMERS_REFERENCE)" accelerate pillow jinja2 pytest psutil
 	touch $@
 
-# What CI runs: everything that is not marked slow
-test: setup
+test: setup  ## what CI runs: everything that is not marked slow
 	$(BIN)/python -m pytest tests
 
-# Each of these needs gigabytes of memory or disk, or many minutes
-test-slow: setup
+test-slow: setup reference-env  ## everything that is marked slow: gigabytes and hours
 	$(BIN)/python -m pytest -m slow tests
 
-test-memory: setup
-	$(BIN)/python -m pytest -m slow tests/exporters/test_conversion_memory.py -s
+test-images: setup  ## every prompt with pictures at every size, and a hundred fresh pictures
+	$(BIN)/python -m pytest -m slow tests/parity/test_multimodal_models.py tests/parity/test_tiny_pictures.py
 
-# A model of the 31B's widths, from export to logits, beside transformers in bf16
-test-big: setup reference-env
-	$(BIN)/python -m pytest -m slow tests/parity/test_big_random.py --log-cli-level=INFO
-
-# The 31B's vision tower at full width and depth in bf16, beside transformers
-test-vision-31b: setup reference-env
+test-vision-31b: setup reference-env  ## the 31B's vision encoder at full width and depth, beside transformers
 	$(BIN)/python -m pytest -m slow tests/modeling/vision/test_full_size.py
 
-demo: setup
+test-big: setup reference-env  ## a model of the 31B's widths, from export to logits, beside transformers in bf16
+	$(BIN)/python -m pytest -m slow tests/parity/test_big_random.py --log-cli-level=INFO
+
+test-memory: setup  ## the memory that converting a large checkpoint takes
+	$(BIN)/python -m pytest -m slow tests/exporters/test_conversion_memory.py -s
+
+test-nki: setup  ## the longest runs of the kernels in the NKI simulator
+	$(BIN)/python -m pytest -m slow tests/nki
+
+demo: setup  ## export the tiny checkpoint, ask it, show it a picture
 	$(BIN)/python tools/demo.py
 
-lint: setup
+lint: setup  ## ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# Expected values of the tests, from transformers' own Gemma 4
-goldens: reference-env
+goldens: reference-env  ## expected values of the tests, from transformers' own Gemma 4
 	$(REFERENCE_VENV)/bin/python tools/make_reference.py
-	$(REFERENCE_VENV)/bin/python tools/make_picture_reference.py
 	$(REFERENCE_VENV)/bin/python tools/make_greedy_reference.py
+	$(REFERENCE_VENV)/bin/python tools/make_picture_reference.py
 	$(REFERENCE_VENV)/bin/python -m tools.make_multimodal_reference
 	$(REFERENCE_VENV)/bin/python -m tools.make_text_reference
 	$(REFERENCE_VENV)/bin/python -m tools.make_processing_reference
 	$(REFERENCE_VENV)/bin/python -m tools.make_vision_reference golden
 
-clean:
+clean:  ## what builds and demos leave
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache out

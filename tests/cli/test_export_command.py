@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`optimum-cli export neuron` in processes of its own: export, load in another process, answer; and how it fails.
+"""`optimum-cli export neuron` in processes of its own: what it writes, and how it fails.
 
-What needs no process of its own (every option, every refusal) is in test_main.py.
+What needs no process of its own (every option, every refusal) is in test_main.py; that a new process answers from the
+artifact alone is seen in the tests of README.md.
 """
 
 import re
@@ -12,29 +13,9 @@ import time
 from pathlib import Path
 
 import torch
-from commands import PICTURE, QUESTION, SHAPES, optimum_cli, read_json, run_python
+from commands import SHAPES, optimum_cli, read_json
 
 from optimum_gemma4 import NeuronModelForCausalLM
-from tools.tiny_pictures import draw
-
-
-# A question and a picture's path, or none; the network is not there
-ASK = """
-import sys
-from transformers import AutoProcessor
-from optimum_gemma4 import NeuronModelForImageTextToText
-processor = AutoProcessor.from_pretrained(sys.argv[1])
-model = NeuronModelForImageTextToText.from_pretrained(sys.argv[1])
-for words in sys.argv[2:]:
-    question, _, picture = words.partition("|")
-    content = [{"type": "image", "image": picture}] * bool(picture) + [{"type": "text", "text": question}]
-    inputs = processor.apply_chat_template(
-        [{"role": "user", "content": content}],
-        add_generation_prompt=True, tokenize=True, return_tensors="pt", return_dict=True,
-    )
-    tokens = model.generate(**inputs, max_new_tokens=30, do_sample=False)
-    print(processor.decode(tokens[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
-"""
 
 
 def test_the_export_says_what_it_does_and_writes_a_whole_artifact(cli_export, tiny_checkpoint):
@@ -67,14 +48,6 @@ def test_the_export_says_what_it_does_and_writes_a_whole_artifact(cli_export, ti
     assert recorded["max_soft_tokens"] == [70, 140] and recorded["max_images"] is None
     for name in ("tokenizer.json", "chat_template.jinja", "generation_config.json", "processor_config.json"):
         assert (output / name).read_bytes() == (tiny_checkpoint / name).read_bytes()
-
-
-def test_a_new_process_answers_from_the_artifact_alone(cli_export, tmp_path):
-    picture, description = draw(PICTURE)
-    picture.save(tmp_path / "picture.png")
-    questions = ("What is the capital of France?", f"{QUESTION}|{tmp_path / 'picture.png'}")
-    finished = run_python(ASK, cli_export[1], *questions, cwd=tmp_path)
-    assert finished.out.splitlines() == ["The capital of France is Paris.", description], finished.err
 
 
 def test_a_failed_export_ends_with_its_status_and_one_line(text_checkpoint, tmp_path):

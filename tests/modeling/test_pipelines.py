@@ -14,6 +14,7 @@ from tools.tiny_pictures import draw
 
 
 CAPITAL, PARIS = "What is the capital of France?", "The capital of France is Paris."
+EACH = "What is in each picture?"
 GREEDY = {"max_new_tokens": 24, "do_sample": False}
 PROMPT = f"<bos><|turn>user\n<|image|>{QUESTION}<turn|>\n<|turn>model\n<|channel>thought\n<channel|>"
 
@@ -35,7 +36,7 @@ def answers(sees, artifact):
 
     def answer(*seeds: int) -> str:
         inputs = processor.apply_chat_template(
-            _ask(*(draw(seed)[0] for seed in seeds)),
+            _ask(*(draw(seed)[0] for seed in seeds), question=QUESTION if len(seeds) == 1 else EACH),
             add_generation_prompt=True, tokenize=True, return_tensors="pt", return_dict=True,
         )  # fmt: skip
         tokens = sees.model.generate(**inputs, **GREEDY)
@@ -95,11 +96,11 @@ def test_a_picture_may_be_anything_that_the_processor_takes(sees, answers, tmp_p
 def test_a_batch_mixes_two_pictures_one_and_none_and_drops_nothing(sees, answers):
     """Five conversations, two at a time, in any order: the second picture of one is not taken for another's first."""
     first, second, third = (draw(seed)[0] for seed in (PICTURE, PICTURE + 1, PICTURE + 2))
-    pair = answers(PICTURE + 1, PICTURE + 2)
-    assert pair != answers(PICTURE + 1) and pair != answers(PICTURE + 2)
-    chats = [_ask(second, third), _ask(first), _ask(question=CAPITAL), _ask(second, third), _ask(third)]
-    results = sees(chats, **GREEDY)
-    assert _said(results) == [pair, answers(PICTURE), PARIS, pair, answers(PICTURE + 2)]
+    pair, alone = answers(PICTURE + 1, PICTURE + 2), answers(PICTURE + 2)
+    assert len({pair, alone, answers(PICTURE)}) == 3
+    two = _ask(second, third, question=EACH)
+    results = sees([two, _ask(first), _ask(question=CAPITAL), two, _ask(third)], **GREEDY)
+    assert _said(results) == [pair, answers(PICTURE), PARIS, pair, alone]
 
 
 def test_a_batch_runs_together(sees, monkeypatch):
