@@ -50,6 +50,16 @@ class PrefillCase:
             end[0, self.queries - self.padding :] = -1
         return end
 
+    def rows(self) -> torch.Tensor:
+        """Queries to compare: all of a short prompt, else 320 of them, with the edges of tiles, passes and images."""
+        if self.queries <= 2048:
+            return torch.arange(self.queries)
+        edges = {0, self.queries - self.padding, *(edge - self.offset for image in self.images for edge in image)}
+        edges |= set(range(1024, self.queries, 1024 * max(1, self.queries // 16384)))
+        near = {edge + step for edge in edges for step in (-1, 0, 1)} | {self.queries - 1}
+        spread = torch.linspace(0, self.queries - 1, max(2, 320 - len(near))).long().tolist()
+        return torch.tensor(sorted(row for row in near | set(spread) if 0 <= row < self.queries))
+
     def needs_end(self) -> bool:
         """Whether the mask is anything but causal."""
         return bool(self.images or self.padding)
@@ -69,24 +79,25 @@ class PrefillCase:
 
 
 def allowed(case: PrefillCase) -> torch.Tensor:
-    """[B, S, T] bool: key j is seen by query i iff i - window < j <= end(i)."""
-    i = torch.arange(case.offset, case.offset + case.queries)[None, :, None]
+    """[B, rows, T] bool: key j is seen by query i iff i - window < j <= end(i); for the rows to compare."""
+    rows = case.rows()
+    i = (case.offset + rows)[None, :, None]
     j = torch.arange(case.offset + case.queries + case.extra_keys)[None, None, :]
-    mask = j <= case.end()[:, :, None]
+    mask = j <= case.end()[:, rows, None]
     return mask & (j > i - case.window) if case.window else mask
 
 
 def exact_prefill(case: PrefillCase, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """[B, N, S, H] in fp64, zeros where a query sees nothing."""
+    """[B, N, rows, H] in fp64, zeros where a query sees nothing."""
     group = case.heads // case.kv_heads
     k, v = k.double().repeat_interleave(group, 1), v.double().repeat_interleave(group, 1)
     mask = allowed(case)[:, None]
-    scores = (q.double().transpose(2, 3) @ k * case.scale).masked_fill(~mask, -torch.inf)
+    scores = (q[..., case.rows()].double().transpose(2, 3) @ k * case.scale).masked_fill(~mask, -torch.inf)
     return torch.nan_to_num(scores.softmax(-1)) @ v
 
 
 def torch_bf16_prefill(case: PrefillCase, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> list[torch.Tensor]:
-    """The forms of torch's attention in bf16, zeros where a query sees nothing.
+    """The forms of torch's attention in bf16 for the rows to compare, zeros where a query sees nothing.
 
     Returns:
         Eager as in transformers (scores and weights rounded to bf16), the fused CPU kernel (weights rounded), and the
@@ -94,8 +105,7 @@ def torch_bf16_prefill(case: PrefillCase, q: torch.Tensor, k: torch.Tensor, v: t
     """
     group = case.heads // case.kv_heads
     k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
-    mask = allowed(case)[:, None]
-    return attention_forms(q.mT, k.mT, v, mask, case.scale)
+    return attention_forms(q[..., case.rows()].mT, k.mT, v, allowed(case)[:, None], case.scale)
 
 
 def attention_forms(q, k, v, mask: torch.Tensor, scale: float) -> list[torch.Tensor]:

@@ -148,6 +148,17 @@ def test_kernel_is_as_near_as_torch(case):
     check(case, run(case, inputs), inputs)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case",
+    [DecodeCase(512, 8, 1, 32768, rotated=128), DecodeCase(512, 2, 1, 32700, batch=2), DecodeCase(slots=33000)],
+    ids=str,
+)
+def test_32768_slots(case):
+    inputs = case.inputs()
+    check(case, run(case, inputs), inputs)
+
+
 @pytest.mark.parametrize("case", [CASES[2], CASES[6], CASES[9]], ids=str)
 def test_neuroncore_v2(case):
     inputs = case.inputs()

@@ -55,15 +55,17 @@ def check(case: PrefillCase, target: str = "trn2", lnc: int = 1) -> None:
     """As near to fp64 as it must be, and the same as the twin up to the order of fp32 sums."""
     q, k, v = case.inputs()
     output = run(case, q, k, v, target, lnc)
-    exact = exact_prefill(case, q, k, v)
-    assert_as_near_as_torch(output, exact, torch_bf16_prefill(case, q, k, v))
+    exact, rows = exact_prefill(case, q, k, v), case.rows()
+    assert_as_near_as_torch(output[:, :, rows], exact, torch_bf16_prefill(case, q, k, v))
+    if case.padding:
+        assert (output[0, :, case.queries - case.padding :] == 0).all()
+    if case.queries > 8192:
+        return
     end = case.end() if case.needs_end() else None
     twin = flash_prefill_torch.flash_prefill(q, k, v, end, case.window, case.scale, case.offset, case.max_lookahead)
     # A weight or a result may be rounded to the other side, and passes round weights relative to another peak.
     torch.testing.assert_close(output, twin, atol=2**-6, rtol=2**-7)
-    assert error(output, twin.double()) <= error(exact.bfloat16(), exact)
-    if case.padding:
-        assert (output[0, :, case.queries - case.padding :] == 0).all()
+    assert error(output[:, :, rows], twin[:, :, rows].double()) <= error(exact.bfloat16(), exact)
 
 
 @pytest.mark.parametrize("case", CASES + STREAMED, ids=str)
@@ -165,10 +167,18 @@ LONG = [
     PrefillCase(128, 1, 1, 5000, 128, images=((700, 1800), (3000, 3279)), padding=100),
     PrefillCase(256, 2, 1, 4097, 1024, images=((100, 1219),)),
 ]
+# 32,768 keys: whole prompts, keys streamed and not, and chunks against a cache.
+LONGEST = [
+    PrefillCase(256, 1, 1, 32768, 1024),
+    PrefillCase(256, 2, 1, 200, 1024, offset=32568, padding=20, images=((32600, 32700),)),
+    PrefillCase(128, 1, 1, 32768),
+    PrefillCase(512, 2, 1, 130, offset=32638),
+    PrefillCase(512, 1, 1, 640, offset=32000, extra_keys=128, padding=10),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", SWEEP + LONG, ids=str)
+@pytest.mark.parametrize("case", SWEEP + LONG + LONGEST, ids=str)
 def test_sweep(case):
     check(case)
 
