@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Artifacts with two bundles: what they hold, the public auto class, and loading with the wrong class or parts."""
 
+import importlib.util
 import inspect
 import json
 import shutil
@@ -9,12 +10,14 @@ import pytest
 import torch
 from image_prompts import SMALL_EXPORT, Image, pixels_of, processed
 from optimum.neuron.models.auto_model import get_neuron_model_class
+from optimum.neuron.models.inference import modeling_utils
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import optimum_gemma4
 from optimum_gemma4 import Gemma4NeuronConfig, NeuronModelForCausalLM, NeuronModelForImageTextToText
 from optimum_gemma4.exporters.checkpoint import shard_file_name
+from optimum_gemma4.modeling import auto_image_text_to_text
 from optimum_gemma4.modeling.causal_lm import Gemma4NeuronModelForCausalLM
 from optimum_gemma4.modeling.image_text_to_text import Gemma4NeuronModelForImageTextToText
 
@@ -87,6 +90,20 @@ def test_the_auto_class_finds_the_models_class(model):
     assert isinstance(model, NeuronModelForImageTextToText) and inspect.isabstract(NeuronModelForImageTextToText)
     assert get_neuron_model_class("gemma4", "image-text-to-text", "inference") is type(model)
     assert type(model).task == NeuronModelForImageTextToText.task == "image-text-to-text"
+
+
+def test_where_optimum_neuron_has_an_auto_class_of_that_name_ours_is_one_of_its_kind(monkeypatch):
+    """0.4.5 has none, its main branch has: the module is loaded once more beside such a class."""
+
+    class Upstream(modeling_utils.NeuronPreTrainedModel):
+        task = "image-text-to-text"
+
+    monkeypatch.setattr(modeling_utils, "NeuronModelForImageTextToText", Upstream, raising=False)
+    spec = importlib.util.spec_from_file_location("loaded_again", auto_image_text_to_text.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert issubclass(module.NeuronModelForImageTextToText, Upstream)
+    assert not issubclass(NeuronModelForImageTextToText, Upstream)
 
 
 def test_public_names():
