@@ -119,8 +119,10 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
         # stored if it was the last of its heads: no engine waits for the softmax, whatever the compiler reorders.
         finished = i >= 2 and plan.steps[i - 2].last
         complete = Result(peak[:, (i - 1) % 2], total[:, (i - 1) % 2, 0], output[:, (i - 1) % 2])
+        cut = plan.steps[min(i, count - 1)].section
+        scores = nl.zeros((cut.partitions, rows, cut.blocks), dtype=nl.float32, buffer=nl.psum)
         if i < count:
-            step, cut, slot = plan.steps[i], plan.steps[i].section, i % SLOTS
+            step, slot = plan.steps[i], i % SLOTS
             sequence, parity, held = first_sequence + step.sequence, step.sequence % 2, nl.ds(0, cut.partitions)
             if step.head == 0 and step.first:
                 load_queries(queries[:, parity], q, q_rot, sequence, first_key * group, columns)
@@ -148,7 +150,6 @@ def decode_attention(q, k, v, age, q_rot=None, window=0, scale=1.0, key_parts=1)
                     head = first_key + step.head + h
                     into = values[held, slot, h, nl.ds(0, cut.blocks * head_dim)]
                     load_columns(into, v_flat, sequence, head, origin, stride, first, head_dim)
-            scores = nl.zeros((cut.partitions, rows, cut.blocks), dtype=nl.float32, buffer=nl.psum)
             for h in nl.static_range(plan.heads):
                 score_blocks(
                     scores[:, nl.ds(h * group, group), :],

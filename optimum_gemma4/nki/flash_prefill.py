@@ -152,26 +152,35 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
             for n in nl.affine_range(own_queries):
                 queries = nl.ndarray((TILE, steps, chunk.queries // lanes), dtype=q.dtype, buffer=nl.sbuf)
                 _load_queries(queries, q, b, head + n, first, chunk, lane, lanes)
-                for t in nl.static_range(len(chunk.tiles)):
-                    tile = chunk.tiles[t]
-                    column = bound + t if has_end else 0
-                    slot = masked_before(chunk.tiles, t)
+                count = len(chunk.tiles)
+                weights = nl.ndarray((TILE, 2, chunk.width), dtype=compat.WEIGHTS, buffer=nl.sbuf)
+                total = nl.ndarray((TILE, 2, 1), dtype=nl.float32, buffer=nl.sbuf)
+                # Tile t is scored before tile t - 1 is multiplied by V: the PE does not wait for the softmax.
+                for t in nl.static_range(count + 1):
+                    tile = chunk.tiles[min(t, count - 1)]
                     scores = nl.ndarray((tile.rows, tile.width), dtype=nl.float32, buffer=nl.sbuf)
-                    peaks = nl.ndarray((tile.rows, len(tile.banks)), dtype=nl.float32, buffer=nl.sbuf)
-                    score_tile(
-                        scores, peaks, queries, tile.row // lanes, keys, shift, tile, masks, slot,
-                        identity, upper[:, nl.ds(column, 1)], lower,
-                    )  # fmt: skip
                     negative = nl.ndarray((tile.rows, 1), dtype=nl.float32, buffer=nl.sbuf)
-                    negated_peak(negative, peaks, scale, cap[nl.ds(0, tile.rows), nl.ds(column, 1)])
-                    weights = nl.ndarray((tile.rows, tile.width), dtype=compat.WEIGHTS, buffer=nl.sbuf)
-                    total = nl.ndarray((tile.rows, 1), dtype=nl.float32, buffer=nl.sbuf)
-                    compat.exponential_with_sum(weights, scores, negative, scale, total)
-                    output = nl.zeros((tile.rows, head_dim), dtype=nl.float32, buffer=nl.psum)
-                    block = tile.banks[0].column // TILE + r * (CHUNK // TILE)
-                    weigh_values(output, weights, values, block, tile)
-                    start = first + tile.row + TILE * lane
-                    _store_tile(out, b, head + n, start, tile.rows, output, total, has_end)
+                    if t < count:
+                        column = bound + t if has_end else 0
+                        peaks = nl.ndarray((tile.rows, len(tile.banks)), dtype=nl.float32, buffer=nl.sbuf)
+                        score_tile(
+                            scores, peaks, queries, tile.row // lanes, keys, shift, tile, masks,
+                            masked_before(chunk.tiles, t), identity, upper[:, nl.ds(column, 1)], lower,
+                        )  # fmt: skip
+                        negated_peak(negative, peaks, scale, cap[nl.ds(0, tile.rows), nl.ds(column, 1)])
+                    if t > 0:
+                        done, last = chunk.tiles[t - 1], (t - 1) % 2
+                        rows = nl.ds(0, done.rows)
+                        output = nl.zeros((done.rows, head_dim), dtype=nl.float32, buffer=nl.psum)
+                        block = done.banks[0].column // TILE + r * (CHUNK // TILE)
+                        weigh_values(output, weights[rows, last, nl.ds(0, done.width)], values, block, done)
+                        start = first + done.row + TILE * lane
+                        _store_tile(out, b, head + n, start, done.rows, output, total[rows, last, :], has_end)
+                    if t < count:
+                        own = nl.ds(0, tile.rows)
+                        compat.exponential_with_sum(
+                            weights[own, t % 2, nl.ds(0, tile.width)], scores, negative, scale, total[own, t % 2, :]
+                        )  # fmt: skip
 
 
 @compat.subkernel

@@ -17,6 +17,7 @@ from ..schedules.blocks import BANK, TILE, WEIGHT_SCALE, masked_blocks
 
 
 LOG_WEIGHT_SCALE = math.log(WEIGHT_SCALE)
+AHEAD = 2  # banks
 
 
 @compat.subkernel
@@ -88,25 +89,31 @@ def weigh_values(output, weights, values, first_block, tile):
         first_block: Block of V that holds the first key of the row.
         tile: The plan of this tile.
     """
-    rows = tile.rows
-    for b in nl.static_range(len(tile.banks)):
-        bank = tile.banks[b]
-        at = bank.column - tile.banks[0].column
-        full, rest = bank.width // TILE, bank.width % TILE
-        transposed = nl.ndarray((TILE, BANK // TILE, rows), dtype=weights.dtype, buffer=nl.sbuf)
-        psum = nl.ndarray((TILE, BANK // TILE, rows), dtype=nl.float32, buffer=nl.psum)
-        # NeuronCore-v2 also makes its masks on Vector.
-        engine = compat.VECTOR if compat.has_range_select() and b % 2 == 0 else compat.SCALAR
-        for j in nl.affine_range(full):
-            compat.transpose(psum[:, j, :], weights[:, nl.ds(at + j * TILE, TILE)])
-        if full > 0:
-            compat.copy(transposed[:, nl.ds(0, full), :], psum[:, nl.ds(0, full), :], engine)
-        if rest > 0:
-            compat.transpose(psum[nl.ds(0, rest), full, :], weights[:, nl.ds(at + full * TILE, rest)])
-            compat.copy(transposed[nl.ds(0, rest), full, :], psum[nl.ds(0, rest), full, :], engine)
-        for j in nl.affine_range(full):
-            output[...] += nisa.nc_matmul(transposed[:, j, :], values[:, first_block + at // TILE + j, :])
-        if rest > 0:
-            output[...] += nisa.nc_matmul(
-                transposed[nl.ds(0, rest), full, :], values[nl.ds(0, rest), first_block + at // TILE + full, :]
-            )
+    rows, count = tile.rows, len(tile.banks)
+    # Bank b is transposed before bank b - AHEAD is multiplied: the PE does not wait for the copies in between.
+    transposed = nl.ndarray((TILE, count, BANK // TILE, rows), dtype=weights.dtype, buffer=nl.sbuf)
+    for b in nl.static_range(count + AHEAD):
+        if b < count:
+            bank = tile.banks[b]
+            at = bank.column - tile.banks[0].column
+            full, rest = bank.width // TILE, bank.width % TILE
+            psum = nl.ndarray((TILE, BANK // TILE, rows), dtype=nl.float32, buffer=nl.psum)
+            # NeuronCore-v2 also makes its masks on Vector.
+            engine = compat.VECTOR if compat.has_range_select() and b % 3 == 1 else compat.SCALAR
+            for j in nl.affine_range(full):
+                compat.transpose(psum[:, j, :], weights[:, nl.ds(at + j * TILE, TILE)])
+            if full > 0:
+                compat.copy(transposed[:, b, nl.ds(0, full), :], psum[:, nl.ds(0, full), :], engine)
+            if rest > 0:
+                compat.transpose(psum[nl.ds(0, rest), full, :], weights[:, nl.ds(at + full * TILE, rest)])
+                compat.copy(transposed[nl.ds(0, rest), b, full, :], psum[nl.ds(0, rest), full, :], engine)
+        if b >= AHEAD:
+            done = b - AHEAD
+            bank = tile.banks[done]
+            block = first_block + (bank.column - tile.banks[0].column) // TILE
+            full, rest = bank.width // TILE, bank.width % TILE
+            for j in nl.affine_range(full):
+                output[...] += nisa.nc_matmul(transposed[:, done, j, :], values[:, block + j, :])
+            if rest > 0:
+                held = nl.ds(0, rest)
+                output[...] += nisa.nc_matmul(transposed[held, done, full, :], values[held, block + full, :])
