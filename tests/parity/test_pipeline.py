@@ -13,6 +13,7 @@ from optimum.neuron.configuration_utils import NeuronConfig
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, pipeline
 from transformers.onnx.utils import get_preprocessor
 
+from optimum_gemma4 import NeuronModelForCausalLM
 from optimum_gemma4.exporters.side_files import copy_side_files
 
 
@@ -54,6 +55,16 @@ def test_several_chats_run_as_one_padded_batch(generator):
 def test_text_is_continued_with_the_new_text_alone(generator):
     (result,) = generator("The capital of France is", max_new_tokens=2, do_sample=False, return_full_text=False)
     assert result["generated_text"].strip().startswith("Paris")
+
+
+def test_what_optimum_neurons_pipeline_hands_on_is_taken(folder):
+    """The commit of a Hub id's configuration, and whether code of the repository may run: an artifact has none."""
+    model = NeuronModelForCausalLM.from_pretrained(
+        str(folder), revision=None, token=None, trust_remote_code=False, _commit_hash="0" * 40
+    )
+    assert model.neuron_config.batch_size == 2
+    with pytest.raises(ValueError, match=r"\['device_map'\] are not supported"):
+        NeuronModelForCausalLM.from_pretrained(str(folder), device_map="auto")
 
 
 def test_the_folder_gives_optimum_neurons_pipeline_what_it_asks_for(folder):
