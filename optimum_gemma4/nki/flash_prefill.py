@@ -168,19 +168,20 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
                             masked_before(chunk.tiles, t), identity, upper[:, nl.ds(column, 1)], lower,
                         )  # fmt: skip
                         negated_peak(negative, peaks, scale, cap[nl.ds(0, tile.rows), nl.ds(column, 1)])
+                    done, last = chunk.tiles[max(t - 1, 0)], (t - 1) % 2
+                    rows = nl.ds(0, done.rows)
+                    output = nl.zeros((done.rows, head_dim), dtype=nl.float32, buffer=nl.psum)
                     if t > 0:
-                        done, last = chunk.tiles[t - 1], (t - 1) % 2
-                        rows = nl.ds(0, done.rows)
-                        output = nl.zeros((done.rows, head_dim), dtype=nl.float32, buffer=nl.psum)
                         block = done.banks[0].column // TILE + r * (CHUNK // TILE)
                         weigh_values(output, weights[rows, last, nl.ds(0, done.width)], values, block, done)
-                        start = first + done.row + TILE * lane
-                        _store_tile(out, b, head + n, start, done.rows, output, total[rows, last, :], has_end)
                     if t < count:
                         own = nl.ds(0, tile.rows)
                         compat.exponential_with_sum(
                             weights[own, t % 2, nl.ds(0, tile.width)], scores, negative, scale, total[own, t % 2, :]
                         )  # fmt: skip
+                    if t > 0:
+                        start = first + done.row + TILE * lane
+                        _store_tile(out, b, head + n, start, done.rows, output, total[rows, last, :], has_end)
 
 
 @compat.subkernel
