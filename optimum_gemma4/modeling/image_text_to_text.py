@@ -35,6 +35,10 @@ DEFAULT_SOFT_TOKENS = 280
 class Gemma4NeuronModelForImageTextToText(Gemma4NxDModelForCausalLM, NeuronModelForImageTextToText):
     """A compiled Gemma 4 with its vision encoder.
 
+    `generate(**processor(...))` takes what the text model takes, and of the processor's outputs `pixel_values`
+    [images, P, 768], `image_position_ids` [images, P, 2] and `mm_token_type_ids` [B, W]; for videos
+    `pixel_values_videos`, `video_position_ids` and `num_frames_per_video`. Images are those of all prompts, in order.
+
     Args:
         config: the whole model's configuration.
         neuron_config: what was compiled.
