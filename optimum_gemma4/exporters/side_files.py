@@ -32,7 +32,6 @@ SIDE_FILES = (
 )
 PROCESSOR_CONFIG = "processor_config.json"  # nests the image processor's; published checkpoints have this one
 OLDER_PROCESSOR_CONFIG = "preprocessor_config.json"  # the image processor's alone
-_BUDGET_KEYS = ("max_soft_tokens", "image_seq_length")
 
 
 def copy_side_files(model: str, folder: Path, budgets: list[int] | None, **hub_kwargs: str | None) -> list[str]:
@@ -79,7 +78,8 @@ def _fit_processor(folder: Path, budgets: list[int]) -> None:
         ):
             image_settings["max_soft_tokens"] = budgets[-1]
             for part in (settings, image_settings):
-                part |= {key: budgets[-1] for key in _BUDGET_KEYS if key in part}
+                if "image_seq_length" in part:
+                    part["image_seq_length"] = budgets[-1]
             _write_json(file, settings)
 
 
