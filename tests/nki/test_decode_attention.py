@@ -180,6 +180,13 @@ def test_two_cores_share(case, key_parts):
     check(case, run(case, inputs, lnc=2, key_parts=key_parts), inputs)
 
 
+@pytest.mark.parametrize("magnitude", [1e6, 3e7, 1e9, 1e12])
+def test_no_logit_overflows_the_weights(magnitude):
+    case = DecodeCase(slots=1300, magnitude=magnitude)
+    output = run(case, case.inputs())
+    assert torch.isfinite(output).all() and output.abs().amax() < 6
+
+
 def test_parts_of_the_twin_join_to_the_whole():
     case = DecodeCase(slots=512, batch=2, empty_rows=1)
     inputs = {name: t.double() if t.is_floating_point() else t for name, t in case.inputs().items()}

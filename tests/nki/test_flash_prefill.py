@@ -92,6 +92,15 @@ def test_two_cores_share(case):
     check(case, lnc=2)
 
 
+@pytest.mark.parametrize("magnitude", [1e6, 3e7, 1e9, 1e12])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_no_logit_overflows_the_weights(magnitude, scale):
+    """Beyond 1e7 the exponent of the largest score is rounded by more than its distance to fp16's limit leaves room."""
+    case = PrefillCase(queries=130, magnitude=magnitude, scale=scale, head_dim=256)
+    output = run(case, *case.inputs())
+    assert torch.isfinite(output).all() and output.abs().amax() < 6
+
+
 def test_an_end_at_every_position_changes_nothing():
     case = PrefillCase(queries=300, window=128, head_dim=256)
     q, k, v = case.inputs()

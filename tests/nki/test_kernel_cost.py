@@ -70,6 +70,39 @@ def test_images_cost_only_where_they_may_be():
     assert 1.2 < extra < 1.45, "the 280 keys ahead of every tile, and nothing else"
 
 
+@pytest.mark.parametrize("lookahead", [279, 1119])
+@pytest.mark.parametrize("target", ["trn2", "trn1"])
+def test_masks_of_images_hide_behind_the_pe(lookahead, target):
+    """Blocks that an image may reach are masked at run time: by Vector's own copy on v3, by the PE on v2."""
+    (core,) = prefill((1, 1, 256, 1024), 2048, lookahead, True, target=target)
+    engines_behind_pe(core, target)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [SLIDING, GLOBAL], ids=["sliding", "global, streamed"])
+def test_engines_hide_behind_the_pe_at_8192(shape):
+    (core,) = prefill(shape, 8192)
+    engines_behind_pe(core)
+    assert core.total_ns() <= 1.12 * core.engine_ns()["pe"]
+
+
+@pytest.mark.parametrize(("shape", "ordered"), [(SLIDING, 1.25), (GLOBAL, 1.05)], ids=["sliding", "global"])
+def test_a_tile_is_scored_while_the_one_before_is_weighed(shape, ordered):
+    """Engines that keep the order of the program take little longer than those of a reordering compiler."""
+    (core,) = prefill(shape, end=shape is GLOBAL)
+    assert core.total_ns() <= 1.12 * core.engine_ns()["pe"]
+    assert core.total_ns(reorder=False) <= ordered * core.total_ns()
+
+
+@pytest.mark.parametrize(("window", "lookahead"), [(0, 0), (1024, 0), (1024, 279)], ids=["causal", "window", "images"])
+def test_head_dim_128_is_bound_by_the_softmax(window, lookahead):
+    """The PE's work shrinks with the head dim, a score's exponential and copies do not: then both engines share them."""
+    (core,) = prefill((1, 1, 128, window), 2048, lookahead, lookahead > 0)
+    busy = core.engine_ns()
+    assert busy["pe"] < busy["vector"] <= 1.4 * busy["pe"]
+    assert abs(busy["vector"] - busy["scalar"]) <= 0.15 * busy["vector"]
+
+
 def test_longer_than_sbuf_is_streamed_once_for_all_heads():
     """5120 keys at head dim 512: the first 4096 queries are resident, the others stream their keys in passes."""
     (core,) = prefill((2, 1, 512, 0), 5120)
