@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from optimum.exporters.tasks import TasksManager
-from optimum.neuron.models.auto_model import get_neuron_model_class, has_neuron_model_class
+from optimum.neuron.models.auto_model import get_neuron_model_class
 from optimum.neuron.utils import DTYPE_MAPPER
 from optimum.neuron.utils.instance import align_compilation_target
 from transformers import AutoConfig, PretrainedConfig
@@ -116,12 +116,7 @@ def _task(args: Namespace, config_dict: dict[str, Any]) -> str:
     if args.task == "auto":
         return gemma4_task(config_dict)
     task = TasksManager.map_from_synonym(args.task)
-    sees = config_dict.get("vision_config") is not None
-    known = [
-        name
-        for name in ([TEXT_TASK, IMAGE_TASK] if sees else [TEXT_TASK])
-        if has_neuron_model_class(config_dict["model_type"], name, "inference")
-    ]
+    known = [TEXT_TASK] if config_dict.get("vision_config") is None else [TEXT_TASK, IMAGE_TASK]
     if task not in known:
         raise ValueError(f"--task {args.task}: {args.model} is exported for {' or '.join(known)}")
     return task

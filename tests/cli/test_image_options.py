@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 
 from optimum_gemma4.exporters import export as export_module
 from optimum_gemma4.exporters.main import main
-from optimum_gemma4.exporters.tasks import infer_task
 from tests.exporters.checkpoints import random_tensors, small_config, text_shapes, vision_shapes, write_checkpoint
 
 
@@ -45,12 +44,6 @@ def image_checkpoint(tmp_path_factory):
 @pytest.fixture
 def nothing_is_compiled(monkeypatch):
     monkeypatch.setattr(export_module, "Staging", None)
-
-
-@pytest.mark.parametrize("has_vision", [True, False])
-def test_the_task_of_a_folder_is_what_its_configuration_says(tiny_checkpoint, text_checkpoint, has_vision):
-    task = infer_task(str(tiny_checkpoint if has_vision else text_checkpoint))
-    assert task == ("image-text-to-text" if has_vision else "text-generation")
 
 
 def test_the_text_model_of_a_checkpoint_with_vision_is_exported_alone(image_checkpoint, tmp_path):

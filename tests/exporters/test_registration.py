@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """What `import optimum_gemma4` makes known, and what it leaves alone."""
 
-import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from checkpoints import small_config
 from optimum.exporters.tasks import TasksManager
 from optimum.neuron.models.auto_model import get_neuron_model_class
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer, PretrainedConfig
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
 import optimum_gemma4
 from optimum_gemma4.exporters.registration import register
-from optimum_gemma4.exporters.tasks import gemma4_task, infer_task
+from optimum_gemma4.exporters.tasks import gemma4_task
 
 
 MODEL_TYPES = ("gemma4", "gemma4_text")
@@ -102,23 +100,20 @@ def test_tokenizer_and_processor_of_the_published_files_are_found(tiny_checkpoin
     assert type(AutoProcessor.from_pretrained(tiny_checkpoint)).__name__ == "Gemma4Processor"
 
 
-def _write_config(folder: Path, config: dict) -> str:
-    (folder / "config.json").write_text(json.dumps(config))
-    return str(folder)
+@pytest.mark.parametrize(
+    ("config", "task"),
+    [
+        (small_config(), "image-text-to-text"),
+        (small_config()["text_config"], "text-generation"),
+        ({**small_config(), "vision_config": None}, "text-generation"),
+    ],
+    ids=["vision", "text", "no vision"],
+)
+def test_the_task_is_what_the_configuration_says(config, task):
+    assert gemma4_task(config) == task
 
 
-def test_a_text_only_folder_is_for_text_generation(tmp_path):
-    assert infer_task(_write_config(tmp_path, small_config()["text_config"])) == "text-generation"
-
-
-def test_a_folder_with_vision_is_for_images_once_a_model_class_takes_them(tmp_path, monkeypatch):
-    folder = _write_config(tmp_path, small_config())
-    for known, task in ((True, "image-text-to-text"), (False, "text-generation")):
-        monkeypatch.setattr("optimum_gemma4.exporters.tasks.has_neuron_model_class", lambda *_: known)
-        assert infer_task(folder) == task
-        assert gemma4_task(PretrainedConfig.get_config_dict(folder)[0]) == task
-
-
-def test_another_architecture_is_left_to_optimum(tmp_path):
-    with pytest.raises(RuntimeError, match="Cannot infer the task from a local directory"):
-        infer_task(_write_config(tmp_path, {"model_type": "llama"}))
+@pytest.mark.parametrize("task", ["text-generation", "image-text-to-text"])
+def test_optimum_knows_the_tasks_of_the_multimodal_model(task):
+    assert get_neuron_model_class("gemma4", task, "inference").task == task
+    assert task in TasksManager.get_supported_tasks_for_model_type("gemma4", "neuron")
