@@ -142,6 +142,21 @@ def test_a_kernel_with_a_twin_runs_as_the_variable_says(tmp_path, monkeypatch, m
     assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize(("family", "target"), [("trn1", "trn1"), ("inf2", "trn1"), ("trn2", "trn2")])
+def test_the_platform_of_the_trace_is_simulated(tmp_path, monkeypatch, family, target):
+    """NeuronCore-v2 masks in another way; which one it is was settled when the model was traced."""
+    inputs = attention_inputs()
+    monkeypatch.setenv("NEURON_PLATFORM_TARGET_OVERRIDE", family)
+    traced = trace_module(lambda: Calls(lambda *x: flash_prefill(*x, None, window=64)), *inputs, folder=tmp_path)
+    traced.nxd_model.initialize([{}], torch.tensor([0], dtype=torch.int32))
+    monkeypatch.delenv("NEURON_PLATFORM_TARGET_OVERRIDE")
+    monkeypatch.setenv("OPTIMUM_GEMMA4_NKI", "simulate")
+    with nki_profile() as report:
+        found = traced(*inputs)
+    assert [launch.target for launch in report.launches] == [target]
+    torch.testing.assert_close(found, flash_prefill_twin(*inputs, None, window=64), atol=2**-8, rtol=2**-7)
+
+
 def test_an_unknown_mode_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("OPTIMUM_GEMMA4_NKI", "fast")
     with pytest.raises(ValueError, match="OPTIMUM_GEMMA4_NKI='fast': set it to twin"):
