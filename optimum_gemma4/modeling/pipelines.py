@@ -104,7 +104,7 @@ def _neuron_config(model: str, hub: dict[str, Any]) -> NeuronConfig:
         return NeuronConfig.from_pretrained(model, token=hub["token"], revision=hub["revision"] or "main")
     except OSError as error:
         raise ValueError(
-            f"model {model} is not an exported model ({error}). Export it first with optimum-cli export neuron."
+            f"model {model} is not an exported model, or cannot be reached ({error}). optimum-cli export neuron makes one."
         ) from error
 
 

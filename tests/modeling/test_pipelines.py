@@ -103,6 +103,18 @@ def test_a_batch_mixes_two_pictures_one_and_none_and_drops_nothing(sees, answers
     assert _said(results) == [pair, answers(PICTURE), PARIS, pair, alone]
 
 
+def test_the_frames_of_a_video(sees, artifact):
+    frames = [draw(seed)[0].resize((320, 240)) for seed in (PICTURE, PICTURE + 1)]
+    messages = [{"role": "user", "content": [{"type": "video", "video": frames}, {"type": "text", "text": QUESTION}]}]
+    inputs = AutoProcessor.from_pretrained(artifact).apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_tensors="pt", return_dict=True
+    )
+    assert inputs["num_frames_per_video"].tolist() == [2]
+    tokens = sees.model.generate(**inputs, **GREEDY)
+    (result,) = sees(messages, return_tensors=True, **GREEDY)
+    assert result["generated_token_ids"].tolist() == tokens[0].tolist()
+
+
 def test_a_batch_runs_together(sees, monkeypatch):
     sizes = []
     generate = sees.model.generate
@@ -183,7 +195,7 @@ def test_what_was_not_exported_is_refused(artifact, tiny_checkpoint):
         ValueError, match="task is 'fill-mask': .* exported for text-generation and image-text-to-text"
     ):
         pipeline("fill-mask", model=artifact)
-    with pytest.raises(ValueError, match="is not an exported model .*optimum-cli export neuron"):
+    with pytest.raises(ValueError, match="is not an exported model, or .*optimum-cli export neuron makes one"):
         pipeline("text-generation", model=str(tiny_checkpoint))
     with pytest.raises(ValueError, match="model is missing"):
         pipeline("text-generation")
