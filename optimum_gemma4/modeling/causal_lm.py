@@ -23,7 +23,7 @@ from ..exporters.export_config import Gemma4NeuronExportConfig
 from ..exporters.neuron_config import Gemma4NeuronConfig
 from .artifact_model import Gemma4ArtifactMixin
 from .generation import Gemma4GenerationMixin
-from .image_inputs import ImageInputs
+from .images.inputs import ImageInputs
 from .prompts import check_token_ids, checked_prompt_positions
 from .text_graphs import DecodeGraph, PrefillGraphs
 

@@ -20,11 +20,11 @@ from ..exporters.export_config import Gemma4NeuronExportConfig
 from ..exporters.neuron_config import Gemma4NeuronConfig
 from .auto_image_text_to_text import NeuronModelForImageTextToText
 from .causal_lm import Gemma4NxDModelForCausalLM
-from .image_matching import IMAGE, VIDEO
-from .prompt_images import PromptImages, check_token_types
+from .images.matching import IMAGE, VIDEO
+from .images.prompt_images import PromptImages, check_token_types
+from .images.vision_graphs import VisionGraphs
 from .prompts import PADDING_POSITION, checked_prompt_positions, pack_prompts
 from .vision.spec import VisionSpec
-from .vision_graphs import VisionGraphs
 
 
 __all__ = ["Gemma4NeuronModelForImageTextToText"]

@@ -14,7 +14,7 @@ import torch
 from optimum.neuron.models.inference.backend.model_wrapper import NxDModelWrapper
 
 from ..exporters.export_config import GraphSpec
-from .image_inputs import ImageInputs
+from .images.inputs import ImageInputs
 from .prompts import PADDING_POSITION
 
 

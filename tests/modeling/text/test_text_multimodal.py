@@ -15,7 +15,7 @@ from text_runner import TextRunner
 from optimum_gemma4.exporters.key_table import text_specs, vision_specs
 from optimum_gemma4.modeling.configuration import Gemma4TextConfig, Gemma4VisionConfig
 from optimum_gemma4.modeling.geometry import TextGeometry
-from optimum_gemma4.modeling.image_blocks import block_ends
+from optimum_gemma4.modeling.images.blocks import block_ends
 from optimum_gemma4.modeling.processing import Gemma4ImageProcessor, soft_token_counts
 from optimum_gemma4.modeling.text import decoder
 from optimum_gemma4.modeling.vision.model import Gemma4ImageEncoder

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from optimum_gemma4.exporters.export_config import TensorSpec
-from optimum_gemma4.modeling.image_inputs import ImageInputs
+from optimum_gemma4.modeling.images.inputs import ImageInputs
 
 
 WIDTH = 4

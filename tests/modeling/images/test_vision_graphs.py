@@ -10,8 +10,8 @@ from image_prompts import Image, pixels_of
 
 from optimum_gemma4.exporters.export_config import GraphSpec, TensorSpec
 from optimum_gemma4.modeling.configuration import Gemma4VisionConfig
+from optimum_gemma4.modeling.images.vision_graphs import VisionGraphs
 from optimum_gemma4.modeling.vision.spec import VisionSpec
-from optimum_gemma4.modeling.vision_graphs import VisionGraphs
 
 
 SPEC = VisionSpec.from_config(Gemma4VisionConfig(position_embedding_size=213), text_hidden_size=8)

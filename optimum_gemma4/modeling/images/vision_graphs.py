@@ -9,8 +9,8 @@ image is encoded. pixel_values [images, P, 768], image_position_ids [images, P, 
 import torch
 from optimum.neuron.models.inference.backend.model_wrapper import NxDModelWrapper
 
-from ..exporters.export_config import GraphSpec
-from .vision.spec import VisionSpec
+from ...exporters.export_config import GraphSpec
+from ..vision.spec import VisionSpec
 
 
 __all__ = ["VisionGraphs"]

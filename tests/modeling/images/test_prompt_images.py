@@ -11,8 +11,8 @@ from random_models import IMAGE_ID, RANDOM_CONFIG, RANDOM_IMAGE_CONFIG, VIDEO_ID
 
 from optimum_gemma4 import Gemma4Config, Gemma4NeuronConfig
 from optimum_gemma4.exporters.export_config import TensorSpec
-from optimum_gemma4.modeling.image_matching import IMAGE, VIDEO
-from optimum_gemma4.modeling.prompt_images import PromptImages
+from optimum_gemma4.modeling.images.matching import IMAGE, VIDEO
+from optimum_gemma4.modeling.images.prompt_images import PromptImages
 
 
 WIDTH = RANDOM_CONFIG["hidden_size"]

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import torch
 from transformers import PretrainedConfig
 
-from ..exporters.neuron_config import Gemma4NeuronConfig
-from .geometry import TextGeometry
-from .image_blocks import block_ends, check_lookahead
-from .image_inputs import NO_FEATURE, ImageInputs
-from .image_matching import KIND_NAMES, PlaceholderIds, match_images
+from ...exporters.neuron_config import Gemma4NeuronConfig
+from ..geometry import TextGeometry
+from .blocks import block_ends, check_lookahead
+from .inputs import NO_FEATURE, ImageInputs
+from .matching import KIND_NAMES, PlaceholderIds, match_images
 from .vision_graphs import VisionGraphs
 
 

@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from optimum_gemma4.modeling.image_blocks import block_ends, check_lookahead
+from optimum_gemma4.modeling.images.blocks import block_ends, check_lookahead
 
 
 def allowed_pairs(types: list[int]) -> torch.Tensor:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..exporters.export_config import TensorSpec
-from .prompts import PADDING_POSITION
+from ...exporters.export_config import TensorSpec
+from ..prompts import PADDING_POSITION
 
 
 __all__ = ["NO_FEATURE", "ImageInputs"]
@@ -26,7 +26,7 @@ class ImageInputs:
     Attributes:
         features: soft tokens of each row, in their order, n tensors [m, D].
         feature_index: [n, S], which of its row's soft tokens stands at a position, or `NO_FEATURE`.
-        end: [n, S], of `image_blocks.block_ends`.
+        end: [n, S], of `blocks.block_ends`.
     """
 
     features: tuple[torch.Tensor, ...]

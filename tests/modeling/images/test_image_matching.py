@@ -4,7 +4,7 @@
 import pytest
 import torch
 
-from optimum_gemma4.modeling.image_matching import IMAGE, VIDEO, PlaceholderIds, match_images
+from optimum_gemma4.modeling.images.matching import IMAGE, VIDEO, PlaceholderIds, match_images
 
 
 IDS = PlaceholderIds(image=90, video=91, audio=92)
