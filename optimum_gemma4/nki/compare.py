@@ -8,15 +8,17 @@ A third-party file runs unmodified. Rules of the simulator that a convention is 
 kernel alone and counted in the table.
 """
 
-import argparse
 import importlib
 import importlib.util
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 from optimum_gemma4.simulator.nki_report import core_grid, nki_profile
 
 from .attention_cases import CONVENTIONS, Convention, Problem
+from .command_line import positive, problem_parser, run_command
 from .costs import cost_lines, table
 
 
@@ -28,16 +30,23 @@ def load_kernel(path: str, function: str):
         function: Its name.
 
     Raises:
-        ValueError: If the file or the function does not exist.
+        ValueError: If the file or the function does not exist, or the file cannot be imported.
     """
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"--kernel {path}:{function}: {path!r} is not a file")
     spec = importlib.util.spec_from_file_location(f"compared_{file.stem}", file)
+    if spec is None:
+        raise ValueError(f"--kernel {path}:{function}: {path!r} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     # Kernels look up their own module by name (inspect, annotations).
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # of any kind: the file is somebody else's code
+        raise ValueError(
+            f"--kernel {path}:{function}: the file cannot be imported: {type(error).__name__}: {error}"
+        ) from error
     if not hasattr(module, function):
         raise ValueError(f"--kernel {path}:{function}: the file has no {function!r}")
     return getattr(module, function)
@@ -71,42 +80,31 @@ def run_case(kernel, convention: Convention, problem: Problem, target: str = "tr
     return lines | cost_lines(report.core, convention.tensors, scale), error, native, report.core
 
 
-def _arguments(arguments):
-    parser = argparse.ArgumentParser(prog="optimum_gemma4.nki.compare", description=__doc__.splitlines()[0])
+def _parser() -> ArgumentParser:
+    parser = problem_parser("optimum_gemma4.nki.compare", __doc__.splitlines()[0])
     parser.add_argument("--kernel", action="append", default=[], metavar="PATH:FUNCTION", help="file and kernel name")
     parser.add_argument("--convention", choices=sorted(CONVENTIONS), help="calling convention, if not by the name")
-    parser.add_argument("--d", type=int, default=256, help="head dim")
-    parser.add_argument("--seq", type=int, default=4096)
-    parser.add_argument("--heads", type=int, default=8, help="query heads of a rank")
-    parser.add_argument("--kv-heads", type=int, default=4, help="key heads of a rank")
-    parser.add_argument("--window", type=int, default=0, help="0: no window")
-    parser.add_argument("--lnc", type=int, default=1, choices=(1, 2))
-    parser.add_argument("--target", default="trn2", choices=("trn1", "inf2", "trn2"))
-    parser.add_argument("--groups", type=int, help="run only so many key heads and scale the counts")
+    parser.add_argument("--groups", type=positive, help="run only so many key heads and scale the counts")
     parser.add_argument("--without-ours", action="store_true", help="leave flash_prefill out")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments=None) -> int:
-    """Print the comparison as a Markdown table; exit status 1 if a kernel is wrong beyond bf16."""
-    options = _arguments(arguments)
+    """Print the comparison as a Markdown table; exit status 1 if a kernel is wrong beyond bf16, see also `run_command`."""
+    parser = _parser()
+    return run_command(parser, parser.parse_args(arguments), _compare)
+
+
+def _compare(options: Namespace) -> int:
+    if options.groups and (options.groups > options.kv_heads or options.kv_heads % options.groups):
+        raise ValueError(f"--groups {options.groups} does not divide --kv-heads {options.kv_heads}")
     problem = Problem(options.heads, options.kv_heads, options.d, options.seq, options.window, options.lnc)
     columns, wrong = {}, []
-    kernels = [] if options.without_ours else [("flash_prefill", None)]
-    for entry in options.kernel:
-        path, _, function = entry.rpartition(":")
-        kernels.append((function, path))
-    for function, path in kernels:
-        name = function if path is None else options.convention or function
-        if path is None:
-            kernel = importlib.import_module(f"{__package__}.{function}").__dict__[function]
-        else:
-            kernel = load_kernel(path, function)
-        if name not in CONVENTIONS:
-            raise ValueError(
-                f"no calling convention for {function!r}; name one of {sorted(CONVENTIONS)} by --convention"
-            )
-        lines, error, native, _ = run_case(kernel, CONVENTIONS[name], problem, options.target, options.groups)
+    for function, convention, kernel in _kernels(options):
+        try:
+            lines, error, native, _ = run_case(kernel, convention, problem, options.target, options.groups)
+        except Exception as error:  # of any kind: the kernel is somebody else's code
+            raise ValueError(f"{function} does not run on this problem: {type(error).__name__}: {error}") from error
         columns[function] = lines
         if not error <= 3 * native:
             wrong.append(function)
@@ -115,6 +113,28 @@ def main(arguments=None) -> int:
     for function in wrong:
         sys.stdout.write(f"{function}: error beyond 3 x that of torch's bf16 attention\n")
     return 1 if wrong else 0
+
+
+def _kernels(options: Namespace) -> list[tuple[str, Convention, Callable]]:
+    """(name, convention, kernel) of everything that is compared; all are loaded before one is run."""
+    kernels = []
+    if not options.without_ours:
+        ours = importlib.import_module(f"{__package__}.flash_prefill").flash_prefill
+        kernels.append(("flash_prefill", CONVENTIONS["flash_prefill"], ours))
+    for entry in options.kernel:
+        path, _, function = entry.rpartition(":")
+        if not path or not function:
+            raise ValueError(f"--kernel {entry}: expected PATH:FUNCTION")
+        kernel = load_kernel(path, function)
+        name = options.convention or function
+        if name not in CONVENTIONS:
+            raise ValueError(
+                f"no calling convention for {function!r}; name one of {sorted(CONVENTIONS)} by --convention"
+            )
+        kernels.append((function, CONVENTIONS[name], kernel))
+    if not kernels:
+        raise ValueError("nothing to compare: --without-ours and no --kernel")
+    return kernels
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@
 Prefill defaults to the 31B's share of a rank at tp 4. All figures are simulated.
 """
 
-import argparse
 import importlib
 import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 import torch
 
 from optimum_gemma4.simulator.nki_report import core_grid, draw_timeline, nki_profile
 
+from .command_line import not_negative, positive, problem_parser, run_command
 from .costs import cost_lines, table
 
 
@@ -45,27 +47,42 @@ def decode_arguments(options) -> tuple[tuple, dict, dict]:
 KERNELS = {"flash_prefill": prefill_arguments, "decode_attention": decode_arguments}
 
 
-def _arguments(arguments):
-    parser = argparse.ArgumentParser(prog="optimum_gemma4.nki.profile", description=__doc__.splitlines()[0])
+def _parser() -> ArgumentParser:
+    parser = problem_parser("optimum_gemma4.nki.profile", __doc__.splitlines()[0])
     parser.add_argument("kernel", choices=sorted(KERNELS))
-    parser.add_argument("--d", type=int, default=256, help="head dim")
-    parser.add_argument("--seq", type=int, default=4096, help="queries of a prefill, slots of the cache of a decode")
-    parser.add_argument("--keys", type=int, help="keys of a prefill that continues a prompt (default: seq)")
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--heads", type=int, default=8, help="query heads of a rank")
-    parser.add_argument("--kv-heads", type=int, default=4, help="key heads of a rank")
-    parser.add_argument("--rotated", type=int, default=0, help="rotated dims of a K = V layer's cache; 0: plain cache")
-    parser.add_argument("--window", type=int, default=0, help="0: no window")
-    parser.add_argument("--lnc", type=int, default=1, choices=(1, 2), help="cores of a logical NeuronCore")
-    parser.add_argument("--target", default="trn2", choices=("trn1", "inf2", "trn2"))
+    parser.add_argument("--keys", type=positive, help="keys of a prefill that continues a prompt (default: seq)")
+    parser.add_argument("--batch", type=positive, default=1)
+    parser.add_argument(
+        "--rotated", type=not_negative, default=0, help="rotated dims of a K = V cache; 0: plain cache"
+    )
     parser.add_argument("--picture", help="file for the timeline of the busiest core, .svg or .png")
     parser.add_argument("--fast", action="store_true", help="picture with NeuronCore-v3's Vector performance modes")
-    return parser.parse_args(arguments)
+    return parser
+
+
+def _check_picture(name: str) -> None:
+    """Before the kernel runs, which takes a while."""
+    if not name.endswith((".svg", ".png")):
+        raise ValueError(f"--picture {name}: the name must end in .svg or .png")
+    if not Path(name).parent.is_dir():
+        raise ValueError(f"--picture {name}: there is no folder {Path(name).parent}")
 
 
 def main(arguments=None) -> int:
-    """Print the table and write the picture."""
-    options = _arguments(arguments)
+    """Print the table and write the picture; see `run_command` for the exit status."""
+    parser = _parser()
+    return run_command(parser, parser.parse_args(arguments), _profile)
+
+
+def _profile(options: Namespace) -> int:
+    if options.picture:
+        _check_picture(options.picture)
+    if options.kernel == "flash_prefill" and options.rotated:
+        raise ValueError("--rotated is of decode_attention: prefill attends to whole keys")
+    if options.kernel == "decode_attention" and options.keys:
+        raise ValueError("--keys is of flash_prefill: a decode's cache has --seq slots")
+    if options.keys and options.keys < options.seq:
+        raise ValueError(f"--keys {options.keys}: the keys of a prompt include those of its last --seq {options.seq}")
     torch.manual_seed(0)
     kernel = importlib.import_module(f"{__package__}.{options.kernel}").__dict__[options.kernel]
     positional, keywords, headings = KERNELS[options.kernel](options)

@@ -75,3 +75,15 @@ def reads_scores_from_psum(q, k, v, scale=1.0, use_causal_mask=True, sliding_win
                 result = nl.multiply(values, nl.reciprocal(total), dtype=nl.bfloat16)
                 nl.store(out[kv_head * group + h, :, nl.ds(tile * 128, 128)], nisa.nc_transpose(result))
     return out
+
+
+@nki.jit
+def too_many_partitions(q, k, v, softmax_scale=1.0, output=None, use_causal_mask=True, sliding_window=0):
+    """Breaks a rule: 256 partitions."""
+    nl.store(output[0], nl.load(q[0]))
+
+
+@nki.jit
+def wants_other_shapes(q, k, v, softmax_scale=1.0, output=None, use_causal_mask=True, sliding_window=0):
+    """Refuses its inputs as published kernels do."""
+    assert q.shape[2] % 2048 == 0, f"seqlen {q.shape[2]} must be divisible by 2048"

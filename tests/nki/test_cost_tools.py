@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tools that compare kernels given by path and profile ours: values checked, rules relaxed by name, costs linear."""
 
-import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,15 @@ SHAPE = ["--d", "256", "--seq", "256", "--heads", "2", "--kv-heads", "1"]
 def cell(text: str, row: str, column: int = 1) -> str:
     line = next(line for line in text.splitlines() if line.startswith(f"| {row} "))
     return line.split("|")[column + 1].strip()
+
+
+def assert_one_line(status: int, message: str, capsys) -> None:
+    """An error's exit status, its line and nothing else."""
+    captured = capsys.readouterr()
+    *usage, line = captured.err.strip().splitlines()
+    assert status == 2 and not captured.out
+    assert line.startswith("python -m optimum_gemma4.nki.") and ": error: " in line and message in line
+    assert all(text.startswith(("usage:", " ")) for text in usage)
 
 
 def test_ours_and_a_file_side_by_side(capsys):
@@ -56,17 +66,89 @@ def test_costs_are_linear_in_key_heads(name):
     assert core.cycles("pe") > 0
 
 
+BAD_FILES = {
+    "syntax.py": "def f(:",
+    "imports.py": "import a_module_that_is_not_there",
+    "exits.py": "raise SystemExit(3)",
+}
+
+
 @pytest.mark.parametrize(
-    "kernel, message",
+    ("kernel", "message"),
     [
-        ("missing.py:f", "is not a file"),
-        (f"{FOREIGN}:f", "has no 'f'"),
-        (f"{FOREIGN}:attend", "no calling convention"),
+        ("missing.py:f", "'missing.py' is not a file"),
+        ("missing.py", "--kernel missing.py: expected PATH:FUNCTION"),
+        (f"{FOREIGN}:f", "the file has no 'f'"),
+        (f"{FOREIGN}:attend", "no calling convention for 'attend'"),
+        ("syntax.py:f", "the file cannot be imported: SyntaxError: invalid syntax"),
+        ("imports.py:f", "the file cannot be imported: ModuleNotFoundError: No module named 'a_module_that_is_not"),
+        ("exits.py:f", "the file cannot be imported: SystemExit: 3"),
+        ("notes.txt:f", "'notes.txt' is not a Python file"),
     ],
 )
-def test_what_cannot_be_loaded(kernel, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        compare.main([*SHAPE, "--without-ours", "--kernel", kernel])
+def test_a_kernel_that_cannot_be_loaded(kernel, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name, text in {**BAD_FILES, "notes.txt": "f"}.items():
+        Path(name).write_text(text)
+    assert_one_line(compare.main([*SHAPE, "--without-ours", "--kernel", kernel]), message, capsys)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("too_many_partitions", "too_many_partitions does not run on this problem: TileSizeError: "),
+        ("wants_other_shapes", "problem: AssertionError: seqlen 256 must be divisible by 2048"),
+    ],
+)
+def test_a_kernel_that_does_not_run(function, message, capsys):
+    arguments = ["--without-ours", "--convention", "flash_fwd_large_d", "--kernel", f"{FOREIGN}:{function}"]
+    assert_one_line(compare.main([*SHAPE, *arguments]), message, capsys)
+    with pytest.raises(ValueError, match="does not run on this problem"):
+        compare.main([*SHAPE, *arguments, "--debug"])
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "message"),
+    [
+        (compare, ["--heads", "3", "--kv-heads", "2"], "--heads 3 is not a multiple of --kv-heads 2"),
+        (compare, ["--kv-heads", "4", "--groups", "3"], "--groups 3 does not divide --kv-heads 4"),
+        (compare, ["--without-ours"], "nothing to compare"),
+        (compare, ["--lnc", "2", "--target", "inf2"], "--lnc 2: inf2 has no logical cores of two"),
+        (profile, ["flash_prefill", "--keys", "100"], "--keys 100: the keys of a prompt include those of its last"),
+        (profile, ["flash_prefill", "--rotated", "64"], "--rotated is of decode_attention"),
+        (profile, ["decode_attention", "--keys", "512"], "--keys is of flash_prefill"),
+        (profile, ["decode_attention", "--seq", "128", "--rotated", "200"], "200 rotated dims"),
+        (profile, ["decode_attention", "--heads", "64", "--kv-heads", "1"], "expected at most 128 and 32"),
+        (profile, ["flash_prefill", "--picture", "x.txt"], "--picture x.txt: the name must end in .svg or .png"),
+        (profile, ["flash_prefill", "--picture", "no/x.svg"], "--picture no/x.svg: there is no folder no"),
+    ],
+)
+def test_values_that_do_not_fit(tool, arguments, message, capsys):
+    assert_one_line(tool.main(arguments), message, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--d", "64"], "argument --d: invalid choice: 64"),
+        (["--seq", "0"], "argument --seq: 0 must be at least 1"),
+        (["--seq", "many"], "argument --seq: 'many' is not an integer"),
+        (["--window", "-1"], "argument --window: -1 must be at least 0"),
+        (["--target", "trn9"], "argument --target: invalid choice: 'trn9'"),
+    ],
+)
+@pytest.mark.parametrize("tool", [compare, profile])
+def test_values_that_are_not_understood(tool, arguments, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        tool.main(([] if tool is compare else ["flash_prefill"]) + arguments)
+    assert_one_line(end.value.code, message, capsys)
+
+
+def test_the_command_ends_with_the_status():
+    command = [sys.executable, "-m", "optimum_gemma4.nki.profile", "decode_attention", "--keys", "512"]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 2 and "Traceback" not in finished.stderr
+    assert finished.stderr.strip().splitlines()[-1].startswith("python -m optimum_gemma4.nki.profile: error: --keys")
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
