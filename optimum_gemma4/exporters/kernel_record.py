@@ -8,7 +8,7 @@ modules that are traced: `AttentionKernels` and the table in `nki/dispatch.py`.
 from transformers import PretrainedConfig
 
 from ..modeling.geometry import TextGeometry
-from ..modeling.text.attention import AttentionKernels
+from ..modeling.text.attention import AttentionKernels, heads_fit_kernel
 from ..nki import Call, dispatch_record
 from .export_config import Gemma4TextNeuronExportConfig
 from .neuron_config import Gemma4NeuronConfig
@@ -32,10 +32,12 @@ def kernel_record(config: PretrainedConfig, neuron_config: Gemma4NeuronConfig) -
         for spec in geometry.layers
     ]
     calls += [
-        Call(graphs.decode_graph().name, spec.index, "decode", spec.head_dim, slots)
+        Call(
+            graphs.decode_graph().name, spec.index, "decode", spec.head_dim,
+            spec.cache_slots(neuron_config.sequence_length), heads_fit_kernel(spec, neuron_config.tp_degree),
+        )
         for spec in geometry.layers
-        for slots in [spec.cache_slots(neuron_config.sequence_length)]
-    ]
+    ]  # fmt: skip
     kernels = AttentionKernels.of(neuron_config)
     return dispatch_record(calls, kernels.lnc, kernels.platform, None if kernels.enabled else _why_off(neuron_config))
 

@@ -6,6 +6,7 @@ Importing this needs torch alone; a kernel module imports `neuronxcc` and is imp
 
 from .dispatch import DISPATCH, Call, Rule, choose, dispatch_record, render_dispatch
 from .entry_points import cached_attention, prefill_attention
+from .schedules.decode_cuts import decode_fits
 
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Rule",
     "cached_attention",
     "choose",
+    "decode_fits",
     "dispatch_record",
     "prefill_attention",
     "render_dispatch",

@@ -28,6 +28,7 @@ class Rule:
         platforms: Instance families; empty matches all.
         choice: "nki", or "compiler" for what the compiler makes of the torch twin.
         reason: Why.
+        fits: False matches only what exceeds the kernel's own limits.
     """
 
     phase: str
@@ -38,11 +39,13 @@ class Rule:
     platforms: tuple[str, ...]
     choice: str
     reason: str
+    fits: bool = True
 
-    def matches(self, phase: str, head_dim: int, length: int, lnc: int, platform: str) -> bool:
+    def matches(self, phase: str, head_dim: int, length: int, lnc: int, platform: str, fits: bool) -> bool:
         """Whether this row decides a call."""
         return (
             self.phase in ("any", phase)
+            and (self.fits or not fits)
             and (not self.head_dims or head_dim in self.head_dims)
             and self.min_length <= length <= self.max_length
             and (not self.lnc or lnc in self.lnc)
@@ -64,6 +67,10 @@ DISPATCH: tuple[Rule, ...] = (
         "prefill", (), 1, _NO_LIMIT, (), (), COMPILER, "short prompts, whose scores fit on chip, or another head dim"
     ),
     Rule(
+        "decode", HEAD_DIMS, 1, _NO_LIMIT, (), (), COMPILER, "more query heads or rotated dims than the kernel takes",
+        fits=False,
+    ),
+    Rule(
         "decode", HEAD_DIMS, 512, 131072, (1, 2), ("trn1", "inf2", "trn2"), NKI,
         "the cache is read once, and in the K = V form one copy of V serves both products",
     ),
@@ -74,7 +81,7 @@ DISPATCH: tuple[Rule, ...] = (
 )  # fmt: skip
 
 
-def choose(phase: str, head_dim: int, length: int, lnc: int = 1, platform: str = "trn2") -> Rule:
+def choose(phase: str, head_dim: int, length: int, lnc: int = 1, platform: str = "trn2", fits: bool = True) -> Rule:
     """The row that decides a call.
 
     Args:
@@ -83,13 +90,14 @@ def choose(phase: str, head_dim: int, length: int, lnc: int = 1, platform: str =
         length: Queries of the prefill graph, or slots of the layer's cache.
         lnc: Physical cores of a logical NeuronCore.
         platform: "trn1", "inf2" or "trn2".
+        fits: Whether the kernel takes the layer's heads (`decode_fits`).
 
     Raises:
         ValueError: If the phase is unknown.
     """
     if phase not in ("prefill", "decode"):
         raise ValueError(f"phase {phase!r}: expected 'prefill' or 'decode'.")
-    return next(rule for rule in DISPATCH if rule.matches(phase, head_dim, length, lnc, platform))
+    return next(rule for rule in DISPATCH if rule.matches(phase, head_dim, length, lnc, platform, fits))
 
 
 class Call(NamedTuple):
@@ -101,6 +109,7 @@ class Call(NamedTuple):
         phase: "prefill" or "decode".
         head_dim: Of the layer.
         length: Queries of the prefill graph, or slots of the layer's cache.
+        fits: Whether the kernel takes the layer's heads.
     """
 
     graph: str
@@ -108,6 +117,7 @@ class Call(NamedTuple):
     phase: str
     head_dim: int
     length: int
+    fits: bool = True
 
 
 def dispatch_record(calls: Iterable[Call], lnc: int, platform: str, off: str | None = None) -> list[dict]:
@@ -128,10 +138,10 @@ def dispatch_record(calls: Iterable[Call], lnc: int, platform: str, off: str | N
         layers.setdefault(call._replace(layer=-1), []).append(call.layer)
     record = []
     for call, indices in layers.items():
-        rule = choose(call.phase, call.head_dim, call.length, lnc, platform)
+        rule = choose(call.phase, call.head_dim, call.length, lnc, platform, call.fits)
         choice = {"runs": COMPILER if off else rule.choice, "reason": off or rule.reason}
-        record.append({**call._asdict(), **choice, "layers": indices})
-        del record[-1]["layer"]
+        what = {name: getattr(call, name) for name in ("graph", "phase", "head_dim", "length")}
+        record.append({**what, **choice, "layers": indices})
     return record
 
 

@@ -16,7 +16,7 @@ GLOBAL = list(range(5, 60, 6))
 SLIDING = [index for index in range(60) if index not in GLOBAL]
 
 
-def record(**changes) -> tuple[Gemma4NeuronConfig, list[dict]]:
+def record(model=(), **changes) -> tuple[Gemma4NeuronConfig, list[dict]]:
     options = {
         "batch_size": 1,
         "sequence_length": 4096,
@@ -25,7 +25,7 @@ def record(**changes) -> tuple[Gemma4NeuronConfig, list[dict]]:
         "prefill_buckets": [512, 2048],
     }
     neuron_config = Gemma4NeuronConfig(**{**options, "torch_dtype": torch.bfloat16, **changes})
-    return neuron_config, kernel_record(Gemma4TextConfig(**CONFIG_31B), neuron_config)
+    return neuron_config, kernel_record(Gemma4TextConfig(**{**CONFIG_31B, **dict(model)}), neuron_config)
 
 
 def test_the_31b_layer_by_layer_and_graph_by_graph():
@@ -53,6 +53,24 @@ def test_why_no_kernel_runs(changes, reason):
     _, entries = record(**changes)
     assert {entry["runs"] for entry in entries} == {"compiler"}
     assert all(reason in entry["reason"] for entry in entries)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"num_attention_heads": 256, "num_key_value_heads": 16, "num_global_key_value_heads": 4},
+        {"rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+            "full_attention": {"rope_type": "proportional", "rope_theta": 1e6, "partial_rotary_factor": 0.5},
+        }},
+    ],
+    ids=["64 query heads a key head", "256 rotated dims"],
+)  # fmt: skip
+def test_what_the_decode_kernel_would_refuse_is_the_compilers(model):
+    _, entries = record(model)
+    sliding, full = entries[-2:]
+    assert (sliding["runs"], full["runs"]) == ("nki", "compiler")
+    assert full["reason"] == "more query heads or rotated dims than the kernel takes"
 
 
 def test_it_comes_back_from_the_file(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The functions that the model calls: the compiler-native form, the kernel or its twin, and the table that decides."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from optimum_gemma4.nki import (
     cached_attention,
     choose,
     decode_attention_torch,
+    decode_fits,
     dispatch_record,
     entry_points,
     flash_prefill_torch,
     prefill_attention,
 )
+from optimum_gemma4.nki.decode_attention import decode_attention
 from optimum_gemma4.nki.native_attention import native_cached, native_prefill
 from optimum_gemma4.simulator.nki_report import nki_profile
 
@@ -129,14 +132,38 @@ def test_the_table_decides(call, runs):
     assert choose(*call).choice == runs
 
 
+@pytest.mark.parametrize(
+    ("head_dim", "rotated", "heads", "kv_heads"),
+    [
+        (128, 0, 32, 1),
+        (128, 0, 33, 1),
+        (128, 0, 128, 8),
+        (128, 0, 136, 8),
+        (256, 64, 4, 2),
+        (256, 128, 4, 2),
+        (512, 0, 8, 1),
+        (512, 64, 8, 1),
+        (512, 128, 8, 1),
+        (512, 192, 8, 1),
+    ],
+)
+def test_the_table_knows_what_the_decode_kernel_takes(head_dim, rotated, heads, kv_heads):
+    case = DecodeCase(head_dim, heads, kv_heads, slots=128, rotated=rotated)
+    fits = decode_fits(head_dim, rotated, heads, heads // kv_heads)
+    assert choose("decode", head_dim, 1024, fits=fits).choice == ("nki" if fits else "compiler")
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="run this layer without kernels"):
+        decode_attention(**case.inputs(), **case.options())
+
+
 def test_every_row_of_the_table_can_decide():
     reached = {
-        id(choose(phase, head_dim, length, lnc, platform))
+        id(choose(phase, head_dim, length, lnc, platform, fits))
         for phase in ("prefill", "decode")
         for head_dim in (64, 256)
         for length in (1, 2048, 200000)
         for lnc in (1, 2)
         for platform in ("trn1", "trn2")
+        for fits in (True, False)
     }
     assert reached == {id(rule) for rule in DISPATCH}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from optimum_gemma4.nki import cached_attention, choose, prefill_attention
+from optimum_gemma4.nki import cached_attention, choose, decode_fits, prefill_attention
 
 from ..geometry import LayerSpec
 from ..parallel import column_parallel, row_parallel
@@ -26,7 +26,7 @@ from .rope import apply_rotary, rotated_dims, without_rotated_dims
 if TYPE_CHECKING:
     from ...exporters.neuron_config import Gemma4NeuronConfig
 
-__all__ = ["AttentionKernels", "Gemma4TextAttention", "TextStep"]
+__all__ = ["AttentionKernels", "Gemma4TextAttention", "TextStep", "heads_fit_kernel"]
 
 # Queries and keys are normed, so Gemma 4 does not divide by sqrt(head_dim). An argument of the attention, because
 # folding it into the bf16 norm weights would round them.
@@ -78,10 +78,17 @@ class AttentionKernels:
             lnc=neuron_config.logical_nc_config,
         )
 
-    def options(self, phase: str, head_dim: int, length: int) -> dict[str, bool | int]:
+    def options(self, phase: str, head_dim: int, length: int, fits: bool = True) -> dict[str, bool | int]:
         """Arguments of the entry points in `nki` for a call of `phase` with `length` queries or slots."""
-        chosen = self.enabled and choose(phase, head_dim, length, self.lnc, self.platform).choice == "nki"
+        chosen = self.enabled and choose(phase, head_dim, length, self.lnc, self.platform, fits).choice == "nki"
         return {"kernel": chosen, "lnc": self.lnc}
+
+
+def heads_fit_kernel(spec: LayerSpec, tp_degree: int) -> bool:
+    """Whether the decode kernel takes the heads of one rank."""
+    shard = spec.shard(tp_degree)
+    rotated = 2 * spec.rope.num_rotated_angles if spec.k_eq_v else 0
+    return decode_fits(spec.head_dim, rotated, shard.num_heads, shard.num_heads // shard.num_kv_heads)
 
 
 class Gemma4TextAttention(nn.Module):
@@ -109,6 +116,7 @@ class Gemma4TextAttention(nn.Module):
         shard = spec.shard(tp_degree)
         self.spec = spec
         self.kernels = kernels
+        self.heads_fit_kernel = heads_fit_kernel(spec, tp_degree)
         # Ranks that share a KV head hold a copy of it each: the layer is as wide as all copies together.
         kv_width = spec.num_kv_heads * shard.kv_replication * spec.head_dim
         query_width = spec.num_heads * spec.head_dim
@@ -188,5 +196,5 @@ class Gemma4TextAttention(nn.Module):
             q_rot=query_rotated,
             window=self.spec.window or 0,
             scale=ATTENTION_SCALE,
-            **self.kernels.options("decode", self.spec.head_dim, key.shape[2]),
+            **self.kernels.options("decode", self.spec.head_dim, key.shape[2], self.heads_fit_kernel),
         )

@@ -114,6 +114,19 @@ def unrotated_columns(head_dim: int, rotated: int) -> tuple[Columns, ...]:
     return tuple(first + middle + second)
 
 
+def decode_fits(head_dim: int, rotated: int, heads: int, group: int) -> bool:
+    """Whether the kernel takes such a layer; others are refused by it, and left to the compiler by the dispatch table.
+
+    Args:
+        head_dim: One of the kernel's.
+        rotated: Rotated dims of the K = V form; 0 for the plain one.
+        heads: Query heads.
+        group: Query heads of a key head.
+    """
+    contractions = len(unrotated_columns(head_dim, rotated)) + (1 if rotated else 0)
+    return rotated <= TILE and contractions <= PSUM_SCORES // TILE and group <= ROWS and heads <= TILE
+
+
 def check_decode(q_shape, k_shape, v_shape, age_shape, q_rot_shape, key_parts: int) -> None:
     """Refuse shapes that decode attention does not define.
 
