@@ -46,9 +46,10 @@ OPTIONS = {
     "torch_dtype": "float32",
     "on_device_sampling": False,
 }
-# Fewer graphs, to be exported sooner
+# Fewer graphs, to be exported sooner; both rows in one prefill, each with its own section of the soft tokens
 TWO_ROWS = {
     **OPTIONS,
+    "continuous_batching": False,
     "prefill_buckets": [352],
     "max_soft_tokens": [70, 140],
     "batch_size": 2,
