@@ -148,7 +148,7 @@ def test_head_dims_that_the_kernels_do_not_know_go_without(exports, tmp_path, ti
     checkpoint = tiny_checkpoint
     if source == "random":
         checkpoint = write_random_checkpoint(tmp_path / "checkpoint", dtype="bfloat16")
-    options = {"sequence_length": 1024, "prefill_buckets": [1024], "torch_dtype": "bfloat16"}
+    options = {"sequence_length": 1024, "prefill_buckets": [64], "torch_dtype": "bfloat16"}
     models = [exports.model(checkpoint, **options, nki_kernels=enabled) for enabled in (True, False)]
     for model in models:
         assert {entry["runs"] for entry in model.neuron_config.attention_kernels} == {"compiler"}
