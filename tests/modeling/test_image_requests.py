@@ -46,10 +46,6 @@ def video_ids() -> torch.Tensor:
     return torch.where(ids == IMAGE_ID, VIDEO_ID, ids)
 
 
-def types_of_everything() -> torch.Tensor:
-    return torch.ones_like(processed([120])["input_ids"])
-
-
 REFUSED = {
     "no images": (
         lambda: without("pixel_values", "image_position_ids"),
@@ -89,8 +85,8 @@ REFUSED = {
         r"values \[0, 7\]: expected .* 0 .text., 1 .image.",
     ),
     "a block longer than any image": (
-        lambda: {**processed([120]), "mm_token_type_ids": types_of_everything()},
-        "120 image tokens follow each other.*largest compiled image has 70",
+        lambda: {**processed([100, SMALL]), "mm_token_type_ids": torch.ones(1, 108).long()},
+        "108 image tokens follow each other.*largest compiled image has 70",
     ),
     "frames that do not add up": (
         lambda: inputs(num_frames_per_video=torch.tensor([2, 1])),
