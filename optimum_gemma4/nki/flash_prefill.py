@@ -15,6 +15,8 @@ from .compat import nl
 from .schedules.blocks import CHUNK, HEAD_DIMS, TILE, check_prefill, masked_before
 from .schedules.prefill_plan import Shape, plan_prefill
 from .tiles.prefill_bounds import CAP, Bounds, load_bounds, lower_bound, make_masks, mask_slots, query_rows
+from .tiles.prefill_memory import load_keys, load_queries, store_tile
+from .tiles.prefill_streamed import Softmax, streamed_head
 from .tiles.prefill_tile import negated_peak, score_tile, weigh_values
 
 
@@ -94,44 +96,6 @@ def flash_prefill(q, k, v, end=None, window=0, scale=1.0, offset=0, max_lookahea
 
 
 @compat.subkernel
-def _load_keys(keys, values, k, v, b, kv_head, start, size):
-    """K^T [128, H / 128, size] and V [128, blocks, H] from HBM; rows of K are 2 x size bytes, rows of V 2 x H."""
-    for step in nl.affine_range(keys.shape[1]):
-        compat.load(keys[:, step, :], k[b, kv_head, nl.ds(step * TILE, TILE), nl.ds(start, size)])
-    for block in nl.affine_range(size // TILE):
-        compat.load(values[:, block, :], v[b, kv_head, nl.ds(start + block * TILE, TILE), :])
-    rest = size % TILE
-    if rest > 0:
-        full = size // TILE
-        compat.load(values[nl.ds(0, rest), full, :], v[b, kv_head, nl.ds(start + full * TILE, rest), :])
-
-
-@compat.subkernel
-def _load_queries(queries, q, b, head, first, chunk, lane, lanes):
-    """Q^T [128, H / 128, columns] of this core's tiles of a chunk whose first query is `first`."""
-    for step in nl.affine_range(queries.shape[1]):
-        dims = nl.ds(step * TILE, TILE)
-        if lanes == 1:
-            compat.load(queries[:, step, :], q[b, head, dims, nl.ds(first, chunk.queries)])
-        else:
-            for t in nl.affine_range(len(chunk.tiles)):
-                own = first + t * (TILE * lanes) + TILE * lane
-                compat.load(queries[:, step, nl.ds(t * TILE, TILE)], q[b, head, dims, nl.ds(own, TILE)])
-
-
-@compat.subkernel
-def _store_tile(out, b, head, start, rows, output, total, clamp):
-    """out = output / total; `clamp` keeps rows without keys (total 0) at zero."""
-    inverse = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
-    if clamp:
-        compat.with_scalars(total, total, np.maximum, 1e-30)
-    compat.reciprocal(inverse, total)
-    result = nl.ndarray(output.shape, dtype=out.dtype, buffer=nl.sbuf)
-    compat.multiply(result, output, inverse)
-    compat.store(out[b, head, nl.ds(start, rows), :], result)
-
-
-@compat.subkernel
 def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, group, bounds, scale):
     """Queries whose keys are in SBUF together: a row of scores is complete, one softmax, no rescaling."""
     upper, cap, lower, identity, window, has_end = bounds
@@ -139,7 +103,7 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
     held = group.passes[0]
     keys = nl.ndarray((TILE, steps, held.keys), dtype=k.dtype, buffer=nl.sbuf)
     values = nl.ndarray((TILE, -(-held.keys // TILE), head_dim), dtype=v.dtype, buffer=nl.sbuf)
-    _load_keys(keys, values, k, v, b, kv_head, held.start, held.keys)
+    load_keys(keys, values, k, v, b, kv_head, held.start, held.keys)
     for c in nl.static_range(len(held.chunks)):
         chunk = held.chunks[c]
         for r in nl.affine_range(chunk.repeat):
@@ -151,7 +115,7 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
             make_masks(masks, slots, upper, bound if has_end else None, lower)
             for n in nl.affine_range(own_queries):
                 queries = nl.ndarray((TILE, steps, chunk.queries // lanes), dtype=q.dtype, buffer=nl.sbuf)
-                _load_queries(queries, q, b, head + n, first, chunk, lane, lanes)
+                load_queries(queries, q, b, head + n, first, chunk, lane, lanes)
                 count = len(chunk.tiles)
                 weights = nl.ndarray((TILE, 2, chunk.width), dtype=compat.WEIGHTS, buffer=nl.sbuf)
                 total = nl.ndarray((TILE, 2, 1), dtype=nl.float32, buffer=nl.sbuf)
@@ -181,7 +145,7 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
                         )  # fmt: skip
                     if t > 0:
                         start = first + done.row + TILE * lane
-                        _store_tile(out, b, head + n, start, done.rows, output, total[rows, last, :], has_end)
+                        store_tile(out, b, head + n, start, done.rows, output, total[rows, last, :], has_end)
 
 
 @compat.subkernel
@@ -193,7 +157,7 @@ def _streamed_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
     count, bound = len(chunk.tiles), chunk.first // (TILE * lanes)
     queries = nl.ndarray((TILE, own_queries, steps, chunk.queries // lanes), dtype=q.dtype, buffer=nl.sbuf)
     for n in nl.affine_range(own_queries):
-        _load_queries(queries[:, n], q, b, head + n, chunk.first, chunk, lane, lanes)
+        load_queries(queries[:, n], q, b, head + n, chunk.first, chunk, lane, lanes)
     # The softmax so far, of every (head, tile): negated peak, sum and unnormalised output.
     negative = nl.full((TILE, own_queries * count, 1), CAP, dtype=nl.float32, buffer=nl.sbuf)
     total = nl.zeros((TILE, own_queries * count, 1), dtype=nl.float32, buffer=nl.sbuf)
@@ -207,47 +171,16 @@ def _streamed_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
         for r in nl.sequential_range(held.repeat):
             keys = nl.ndarray((TILE, steps, held.keys), dtype=k.dtype, buffer=nl.sbuf)
             values = nl.ndarray((TILE, -(-held.keys // TILE), head_dim), dtype=v.dtype, buffer=nl.sbuf)
-            _load_keys(keys, values, k, v, b, kv_head, held.start + r * held.keys, held.keys)
+            load_keys(keys, values, k, v, b, kv_head, held.start + r * held.keys, held.keys)
             for n in nl.affine_range(own_queries):
-                for t in nl.static_range(count):
-                    if len(tiles[t].banks) > 0:
-                        column = bound + t if has_end else 0
-                        state = n * count + t
-                        rows = nl.ds(0, tiles[t].rows)
-                        _streamed_tile(
-                            negative[rows, state, :], total[rows, state, :], output[rows, state, :],
-                            queries[:, n], keys, values, tiles[t], lanes, masks, masked_before(tiles, t),
-                            identity, upper[:, nl.ds(column, 1)], lower, cap[rows, nl.ds(column, 1)], scale,
-                        )  # fmt: skip
+                state = Softmax(negative, total, output, n * count)
+                column = bound if has_end else None
+                streamed_head(state, queries[:, n], keys, values, tiles, lanes, masks, column, bounds, scale)
     for n in nl.affine_range(own_queries):
         for t in nl.static_range(count):
             tile, state = chunk.tiles[t], n * count + t
             rows = nl.ds(0, tile.rows)
             start = chunk.first + tile.row + TILE * lane
-            _store_tile(
+            store_tile(
                 out, b, head + n, start, tile.rows, output[rows, state, :], total[rows, state, :], has_end
             )  # fmt: skip
-
-
-@compat.subkernel
-def _streamed_tile(
-    negative, total, output, queries, keys, values, tile, lanes, masks, slot, identity, upper, lower, cap, scale
-):
-    """One pass of one tile: scores against the keys in SBUF, then the softmax so far is rescaled and added to."""
-    rows = tile.rows
-    scores = nl.ndarray((rows, tile.width), dtype=nl.float32, buffer=nl.sbuf)
-    peaks = nl.ndarray((rows, len(tile.banks)), dtype=nl.float32, buffer=nl.sbuf)
-    score_tile(scores, peaks, queries, tile.row // lanes, keys, 0, tile, masks, slot, identity, upper, lower)
-    new = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
-    negated_peak(new, peaks, scale, cap)
-    compat.elementwise(new, new, negative, np.minimum)
-    factor = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
-    compat.exponential(factor, negative, new, -1.0)
-    weights = nl.ndarray((rows, tile.width), dtype=compat.WEIGHTS, buffer=nl.sbuf)
-    added = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
-    compat.exponential_with_sum(weights, scores, new, scale, added)
-    product = nl.zeros((rows, output.shape[1]), dtype=nl.float32, buffer=nl.psum)
-    weigh_values(product, weights, values, tile.banks[0].column // TILE, tile)
-    compat.with_scalars(total, total, np.multiply, factor, np.add, added)
-    compat.scale_add(output, output, factor, product)
-    compat.copy(negative, new, compat.VECTOR)

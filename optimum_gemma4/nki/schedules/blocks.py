@@ -108,6 +108,16 @@ def masked_before(tiles: tuple[Tile, ...], index: int) -> int:
     return sum(masked_blocks(tile.banks) for tile in tiles[:index])
 
 
+def visited(tiles: tuple[Tile, ...]) -> tuple[int, ...]:
+    """The tiles that read any key."""
+    return tuple(index for index, tile in enumerate(tiles) if tile.banks)
+
+
+def widest(tiles: tuple[Tile, ...]) -> int:
+    """Longest row of scores."""
+    return max(tile.width for tile in tiles)
+
+
 def check_prefill(q_shape, k_shape, v_shape, window: int, offset: int, max_lookahead: int) -> None:
     """Refuse shapes that prefill attention does not define.
 

@@ -10,7 +10,7 @@ tile whatever its length.
 
 from typing import NamedTuple
 
-from .blocks import CHUNK, TILE, Tile, key_range, tile_banks
+from .blocks import CHUNK, TILE, Tile, key_range, tile_banks, widest
 
 
 ROW_KEYS = 4096  # longest row of scores: 16 KiB a partition in fp32
@@ -30,7 +30,7 @@ class Chunk(NamedTuple):
     @property
     def width(self) -> int:
         """Longest row of scores."""
-        return max(tile.width for tile in self.tiles)
+        return widest(self.tiles)
 
 
 class Pass(NamedTuple):
@@ -111,8 +111,8 @@ def _resident_queries(shape: Shape, first: int) -> int:
     while first + queries < shape.queries:
         size = min(CHUNK, shape.queries - first - queries)
         low, high = shape.keys(first, queries + size)
-        widest = max(tile.width for tile in shape.tiles(first + queries, size, (low, high)))
-        if (high - low) * key_bytes > RESIDENT_BYTES or widest > ROW_KEYS:
+        row = widest(shape.tiles(first + queries, size, (low, high)))
+        if (high - low) * key_bytes > RESIDENT_BYTES or row > ROW_KEYS:
             break
         queries += size
     return queries
