@@ -10,6 +10,7 @@ of the same name and signature in the module `<module>_torch`, if there is one.
 import importlib
 import importlib.util
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -20,6 +21,9 @@ from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 from .errors import GraphError
 from .fabric import use_fabric
+
+
+_one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,8 @@ class NkiCall:
         # A kernel stores to copies: what is an operand of the graph stays as it is.
         tensors = [tensor.clone() for tensor in tensors] if self.stored is not None else list(tensors)
         kernel = Kernel(_found(self.kernel), self.target, outputs_are_arguments=self.stored is not None)
-        with simulate(observer=launches.append), use_fabric(None):  # not a call of the graph that may be recorded
+        # One at a time, because observers are the process's; and not a call of the graph that may be being recorded.
+        with _one_at_a_time, simulate(observer=launches.append), use_fabric(None):
             grid = None if self.grid is None else tuple(_decode_axis(axis) for axis in self.grid)
             result = kernel.launch(grid, self._positional(tensors), self._keywords(tensors))
         returned = [] if result is None else list(result) if isinstance(result, tuple) else [result]
