@@ -61,7 +61,7 @@ DISPATCH: tuple[Rule, ...] = (
     ),
     Rule(
         "prefill", HEAD_DIMS, 1024, _NO_LIMIT, (1, 2), ("trn1", "inf2", "trn2"), NKI,
-        "K and V are read once and only the keys inside the window; the compiler writes all scores to HBM",
+        "K and V are read once, masks cost nothing, and scores stay on chip",
     ),
     Rule(
         "prefill", (), 1, _NO_LIMIT, (), (), COMPILER, "short prompts, whose scores fit on chip, or another head dim"
