@@ -161,8 +161,12 @@ class Gemma4NeuronModelForImageTextToText(Gemma4NxDModelForCausalLM, NeuronModel
             ValueError: placeholders and images do not fit, or the graphs cannot take an argument.
         """
         media = {IMAGE: (pixel_values, image_position_ids), VIDEO: (pixel_values_videos, video_position_ids)}
-        has_images = any(tensor is not None for pair in media.values() for tensor in pair)
-        has_images = has_images or any(len(soft_tokens) for soft_tokens in image_features or ())
+        has_pixels = any(tensor is not None for pair in media.values() for tensor in pair)
+        if has_pixels and image_features is not None:
+            raise ValueError(
+                "Both pixels and image_features were given: pass the images, or their soft tokens instead."
+            )
+        has_images = has_pixels or any(len(soft_tokens) for soft_tokens in image_features or ())
         if input_ids.shape[1] == 1 and has_images:
             # A prompt of one image token: the decode graph takes no images, a second column makes it a prefill.
             input_ids, position_ids, mm_token_type_ids = (

@@ -136,6 +136,23 @@ def test_soft_tokens_that_do_not_fit_the_prompts_are_refused(model, features, me
         model(ids, torch.arange(ids.shape[1]).expand_as(ids), image_features=features)
 
 
+def test_images_and_their_soft_tokens_at_once_are_refused(model, calls):
+    given = processed([SMALL])
+    ids, images = given["input_ids"], media(SMALL)
+    with pytest.raises(ValueError, match="Both pixels and image_features"):
+        model(ids, torch.arange(ids.shape[1])[None], image_features=[torch.zeros(6, 32)], **images)
+    assert calls == []
+
+
+def test_an_image_cannot_join_a_conversation_that_is_being_answered(model):
+    dot = {
+        "pixel_values": torch.zeros(1, 9, 768),
+        "image_position_ids": media(Image(1, 1))["image_position_ids"][:, :9],
+    }
+    with pytest.raises(ValueError, match="A prompt is encoded as a whole, from position 0"):
+        model(torch.tensor([[IMAGE_ID]]), torch.tensor([[7]]), **dot)
+
+
 def test_a_prompt_that_is_partly_encoded_cannot_go_on(model):
     """There is no chunked prefill: an image would have to be complete in its chunk."""
     given = processed([2, SMALL, 3])
