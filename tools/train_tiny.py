@@ -125,7 +125,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="steps of the decoder on text")
     parser.add_argument("--tower-steps", type=int, default=1500, help="steps of the vision tower on labels")
     parser.add_argument("--joint-steps", type=int, default=500, help="steps of both together")
-    parser.add_argument("--decoder", type=Path, help="checkpoint whose decoder is taken instead of training one on text")
+    parser.add_argument(
+        "--decoder", type=Path, help="checkpoint whose decoder is taken instead of training one on text"
+    )
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
