@@ -181,6 +181,7 @@ LONGEST = [
     PrefillCase(256, 1, 1, 32768, 1024),
     PrefillCase(256, 2, 1, 200, 1024, offset=32568, padding=20, images=((32600, 32700),)),
     PrefillCase(128, 1, 1, 32768),
+    PrefillCase(512, 1, 1, 32768),
     PrefillCase(512, 2, 1, 130, offset=32638),
     PrefillCase(512, 1, 1, 640, offset=32000, extra_keys=128, padding=10),
 ]
