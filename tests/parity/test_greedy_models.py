@@ -102,3 +102,17 @@ def test_tokens_and_logits_alone(exports, checkpoints, golden, row):
     output = model.generate(prompt, return_dict_in_generate=True, output_logits=True, **GREEDY)
     assert output.sequences[0, prompt.shape[1] :].tolist() == golden[f"like_31b.{row}.tokens"].tolist()
     torch.testing.assert_close(torch.cat(output.logits), golden[f"like_31b.{row}.logits"], atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(GREEDY_CONFIGS))
+def test_turning_the_kernels_off_changes_no_token(exports, checkpoints, name):
+    """In bf16, the dtype that kernels take; heads this small stay with the compiler in either case."""
+    options = {**OPTIONS, "torch_dtype": "bfloat16", "batch_size": 3, "tensor_parallel_size": 2}
+    ids, mask = left_padded(name)
+    on, off = (exports.model(checkpoints[name], **options, nki_kernels=enabled) for enabled in (True, False))
+    assert (
+        on.generate(ids, attention_mask=mask, **GREEDY).tolist()
+        == off.generate(ids, attention_mask=mask, **GREEDY).tolist()
+    )
+    assert {entry["runs"] for entry in on.neuron_config.attention_kernels} == {"compiler"}
