@@ -7,7 +7,8 @@ Run in the reference environment, from the repository's root:
 
 For each random model and prompt of `tests/parity/multimodal_models.py`, in fp32 with eager attention, one prompt at a
 time and without padding: `prompt` (ids), `tokens` (greedy, no stop ids) and `logits` of every step, and of some prompts
-those of every position (`whole`) and the root mean square that they are off in bf16 (`bf16_error`). And `features`: soft tokens of pictures of five shapes for three budgets.
+those of every position (`whole`) and the root mean square that they are off in bf16 (`bf16_error`). And `features`:
+soft tokens of pictures of five shapes for three budgets.
 """
 
 import argparse

@@ -101,7 +101,8 @@ class MemoryPlan:
         return (
             f"Memory per NeuronCore ({self.target}, {CORE_BYTES[self.target] / GIB:.0f} GiB, "
             f"{self.tp_degree} cores): weights {_size(self.weight_bytes)}{vision}, "
-            f"KV cache {_size(self.kv_bytes)}{images}. Host: {_size(self.host_export_bytes)} to export, {_size(self.checkpoint_bytes)} to load."
+            f"KV cache {_size(self.kv_bytes)}{images}. Host: {_size(self.host_export_bytes)} to export, "
+            f"{_size(self.checkpoint_bytes)} to load."
         )
 
     def check(self, config: PretrainedConfig, neuron_config: Gemma4NeuronConfig) -> None:

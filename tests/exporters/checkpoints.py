@@ -9,6 +9,7 @@ import json
 import struct
 from pathlib import Path
 
+import config_31b
 import torch
 from safetensors.torch import save_file
 
@@ -25,21 +26,8 @@ CONFIG_31B = {
         "model_type": "gemma4_text",
         "dtype": "bfloat16",
         "vocab_size": 262144,
-        "hidden_size": 5376,
-        "intermediate_size": 21504,
-        "num_hidden_layers": 60,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 16,
-        "num_global_key_value_heads": 4,
-        "head_dim": 256,
-        "global_head_dim": 512,
-        "sliding_window": 1024,
+        **config_31b.CONFIG_31B,
         "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 10,
-        "attention_k_eq_v": True,
-        "use_bidirectional_attention": "vision",
-        "hidden_size_per_layer_input": 0,
-        "final_logit_softcapping": 30.0,
-        "max_position_embeddings": 262144,
         "tie_word_embeddings": True,
     },
     "vision_config": {

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that converts a checkpoint and reports its peak anonymous memory, run by test_conversion_memory.py.
 
-Usage: `python conversion_process.py ours|upstream SOURCE DESTINATION TP DTYPE`. Prints two numbers in bytes: RssAnon before the
-conversion and its largest value during it (pages of mapped files do not count). "upstream" is optimum-neuron's own way:
-its `load_state_dict`, the renaming and the tied head in memory, and the slices of every rank from there.
+Usage: `python conversion_process.py ours|upstream SOURCE DESTINATION TP DTYPE`. Prints two numbers in bytes: RssAnon
+before the conversion and its largest value during it (pages of mapped files do not count). "upstream" is
+optimum-neuron's own way: its `load_state_dict`, the renaming and the tied head in memory, and the slices of every rank
+from there.
 """
 
 import sys

@@ -2,8 +2,9 @@
 """From a batch of prompts and its images to the image inputs of the text graphs: match, encode, place.
 
 Everything that can be wrong is looked at before the first image is encoded: the images themselves, their number, that
-each run of placeholders has its images, and how far their tokens look ahead. Mirrors what transformers 5.23 `Gemma4Model.forward` does between its
-inputs and the language model; `Media` maps a kind of placeholder to its (pixels, positions).
+each run of placeholders has its images, and how far their tokens look ahead. Mirrors what transformers 5.23
+`Gemma4Model.forward` does between its inputs and the language model; `Media` maps a kind of placeholder to its (pixels,
+positions).
 """
 
 from collections.abc import Sequence

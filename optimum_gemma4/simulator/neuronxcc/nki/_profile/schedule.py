@@ -2,10 +2,11 @@
 """Timeline of one program in program order: when each instruction would run on a NeuronCore of a given generation.
 
 Each compute engine takes its instructions as the kernel issues them; one starts when its engine is free and the
-instructions it depends on are done. `reorder.py` is the other model, of a compiler that reorders. Tiles made in a loop body are renamed from iteration to iteration as long as memory allows: a tile
-may only be filled once SBUF has room, or a PSUM bank is free. DMAs share the bandwidth of the 16 engines, start as
-early as their data and memory allow, and arrive a fixed latency later. Not modelled: semaphore and dispatch overheads,
-bank conflicts, HBM contention between cores. The result is a bound from below with realistic overlap.
+instructions it depends on are done. `reorder.py` is the other model, of a compiler that reorders. Tiles made in a loop
+body are renamed from iteration to iteration as long as memory allows: a tile may only be filled once SBUF has room, or
+a PSUM bank is free. DMAs share the bandwidth of the 16 engines, start as early as their data and memory allow, and
+arrive a fixed latency later. Not modelled: semaphore and dispatch overheads, bank conflicts, HBM contention between
+cores. The result is a bound from below with realistic overlap.
 """
 
 import bisect
