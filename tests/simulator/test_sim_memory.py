@@ -112,7 +112,7 @@ def test_memory_as_a_multiple_of_the_weights(tmp_path, tp):
     result = subprocess.run(arguments, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     ratios = json.loads(result.stdout.splitlines()[-1])
-    assert ratios["tracing"] < 0.2
-    assert ratios["sharding"] < 1.5  # safetensors copies what it writes, one rank at a time
+    assert ratios["tracing"] < 0.1
+    assert ratios["sharding"] < (0.1 if tp == 1 else 0.6)  # one rank's row-parallel shards are copied to be contiguous
     assert ratios["loading"] < (0.1 if tp == 1 else 1.2)  # one rank uses the mapped files as they are
     assert ratios["running"] < 0.3

@@ -194,6 +194,7 @@ class ModelBuilder:
         container = next(iter(self.model_collection.values()))
         shards = []
         with self._world():
+            parallel_state.set_aot_mode(True)  # only shapes are read: no full weight is made to be thrown away
             with meta_parameters():
                 container.model_instance.load_module()
             model, _ = container.get(0)
