@@ -3,6 +3,8 @@
 
 import pytest
 from exported_models import Exports
+from generation_prompts import OPTIONS
+from image_conversations import CONTINUOUS, STATIC
 from random_models import write_random_checkpoint, write_random_image_checkpoint
 
 from optimum_gemma4 import NeuronModelForImageTextToText
@@ -30,3 +32,27 @@ def exports(tmp_path_factory):
 def image_exports(tmp_path_factory):
     """Exports of models that take images."""
     return Exports(tmp_path_factory.mktemp("image_exports"), NeuronModelForImageTextToText)
+
+
+@pytest.fixture(scope="session")
+def host(exports, random_checkpoint):
+    """The text model with its logits on the host."""
+    return exports.model(random_checkpoint, **OPTIONS, on_device_sampling=False)
+
+
+@pytest.fixture(scope="session")
+def device(exports, random_checkpoint):
+    """The text model on two ranks, which choose the tokens."""
+    return exports.model(random_checkpoint, **OPTIONS, on_device_sampling=True, tensor_parallel_size=2)
+
+
+@pytest.fixture(scope="session")
+def sees(image_exports, image_checkpoint):
+    """The model that takes images, on one rank, with its logits on the host."""
+    return image_exports.model(image_checkpoint, **CONTINUOUS)
+
+
+@pytest.fixture(scope="session")
+def sees_static(image_exports, image_checkpoint):
+    """The same on four ranks, without continuous batching."""
+    return image_exports.model(image_checkpoint, **STATIC)
