@@ -2,14 +2,13 @@
 """The export command with a Hub id: configuration and side files come over the wire, the weights when it is loaded."""
 
 import json
-import os
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from commands import PICTURE
-from hub_server import TOKEN, HubServer
+from hub_client import run_at
 from transformers import AutoProcessor
 
 from optimum_gemma4 import NeuronModelForImageTextToText
@@ -36,32 +35,10 @@ print(push_artifact(*sys.argv[1:]))
 SHAPES = ("--instance_type", "trn2", "--batch_size", "2", "--sequence_length", "224", "--tensor_parallel_size", "2")
 
 
-@pytest.fixture(scope="module")
-def hub():
-    with HubServer() as server:
-        yield server
-
-
 @pytest.fixture
 def run(hub, tmp_path):
     """Runs a command in a clean cache and returns the last line of its output."""
-
-    def run(*command: object) -> str:
-        environment = os.environ | {
-            "HF_ENDPOINT": hub.url,
-            "HF_HUB_OFFLINE": "0",
-            "HF_HOME": str(tmp_path / "cache"),
-            "HF_TOKEN": TOKEN,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "NEURON_PLATFORM_TARGET_OVERRIDE": "trn2",
-        }
-        words = [str(word) for word in command]
-        finished = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert finished.returncode == 0, finished.stderr
-        return (finished.stdout.splitlines() or [""])[-1]
-
-    return run
+    return partial(run_at, hub.url, tmp_path)
 
 
 def test_a_hub_id_exports_without_weights_and_loads_them_at_the_exported_commit(

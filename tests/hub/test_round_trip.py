@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Artifacts to a Hub and back, over the wire, with the real client in processes of its own (see hub_server.py)."""
+"""Artifacts to a Hub and back, over the wire, with the real client in processes of its own (see `hub_server`)."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from commands import PICTURE, QUESTION
 from exported_models import Exports
-from hub_server import TOKEN, HubServer
+from hub_client import run_at
 from random_models import write_random_checkpoint
 from transformers import AutoProcessor
 
@@ -42,7 +41,8 @@ def tokens_of_picture(repo_id, revision, picture):
 
 def described(repo_id, revision, picture, question):
     chat = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}]
-    (result,) = pipeline("image-text-to-text", model=repo_id, revision=revision)(chat, max_new_tokens=20, do_sample=False)
+    describe = pipeline("image-text-to-text", model=repo_id, revision=revision)
+    (result,) = describe(chat, max_new_tokens=20, do_sample=False)
     return result["generated_text"][-1]["content"]
 
 def run(action, *arguments):
@@ -70,30 +70,12 @@ sys.stdout.write("\\n" + json.dumps(results))
 )
 
 
-@pytest.fixture(scope="module")
-def hub():
-    with HubServer() as server:
-        yield server
-
-
 @pytest.fixture
 def client(hub, tmp_path):
-    """Runs steps of the client with a clean cache and a token."""
+    """Runs steps of the client with a clean cache and a token, and returns their results."""
 
-    def run(*steps: tuple, token: str = TOKEN, cache: str = "cache") -> list:
-        environment = os.environ | {
-            "HF_ENDPOINT": hub.url,
-            "HF_HUB_OFFLINE": "0",
-            "HF_HOME": str(tmp_path / cache),
-            "HF_TOKEN": token,
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "NEURON_PLATFORM_TARGET_OVERRIDE": "trn2",
-        }
-        command = [sys.executable, "-c", CLIENT, json.dumps(steps)]
-        finished = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-        assert finished.returncode == 0, finished.stderr
-        return json.loads(finished.stdout.splitlines()[-1])
+    def run(*steps: tuple, **options: str) -> list:
+        return json.loads(run_at(hub.url, tmp_path, sys.executable, "-c", CLIENT, json.dumps(steps), **options))
 
     return run
 
@@ -115,8 +97,6 @@ def artifact(exports, checkpoint) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(exports, checkpoint) -> list[int]:
-    import torch
-
     model = exports.model(checkpoint, tensor_parallel_size=2)
     return model.generate(torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False)[0].tolist()
 
