@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 
+PREFIX = "model.language_model."
 NORMS = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 CONFIG_31B = {
@@ -77,7 +78,7 @@ def small_config(**text_overrides) -> dict:
     return config
 
 
-def text_shapes(config: dict, prefix: str = "model.language_model.") -> dict[str, tuple[int, ...]]:
+def text_shapes(config: dict, prefix: str = PREFIX) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the text tensors as stored."""
     text = config["text_config"]
     hidden, intermediate = text["hidden_size"], text["intermediate_size"]
