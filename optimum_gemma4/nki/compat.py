@@ -106,7 +106,7 @@ def fill(dst, value):
 def scale_add(dst, src, factor, addend):
     """dst = src * factor + addend, factor one value a partition. Vector, two passes."""
     dst[...] = nisa.scalar_tensor_tensor(
-        data=src, op0=np.multiply, operand0=factor, op1=np.add, operand1=addend, dtype=dst.dtype
+        data=src, op0=nl.multiply, operand0=factor, op1=nl.add, operand1=addend, dtype=dst.dtype
     )
 
 
@@ -120,7 +120,7 @@ def reduce_free(dst, src, op, axis, negate=False):
 def copy_with_peak(dst, src, peak):
     """dst = src and peak = max of each partition, in one Vector pass."""
     dst[...] = nisa.tensor_scalar_reduce(
-        data=src, op0=np.multiply, operand0=1.0, reduce_op=np.max, reduce_res=peak, dtype=dst.dtype
+        data=src, op0=nl.multiply, operand0=1.0, reduce_op=nl.max, reduce_res=peak, dtype=dst.dtype
     )
 
 
@@ -145,21 +145,21 @@ def select_with_peak(dst, src, peak, upper, lower, start):
 @subkernel
 def exponential(dst, src, bias, scale):
     """dst = exp(src * scale + bias), bias one value a partition. Scalar."""
-    dst[...] = nisa.activation(np.exp, src, bias=bias, scale=scale, dtype=dst.dtype)
+    dst[...] = nisa.activation(nl.exp, src, bias=bias, scale=scale, dtype=dst.dtype)
 
 
 @subkernel
 def exponential_with_sum(dst, src, bias, scale, total):
     """As `exponential`, and total = sum of each partition before rounding, in the same pass."""
     dst[...] = nisa.activation_reduce(
-        np.exp, src, bias=bias, scale=scale, reduce_op=np.add, reduce_res=total, dtype=dst.dtype
+        nl.exp, src, bias=bias, scale=scale, reduce_op=nl.add, reduce_res=total, dtype=dst.dtype
     )
 
 
 @subkernel
 def multiply(dst, src, factor):
     """dst = src * factor, a constant or one fp32 value a partition. Scalar, which has time left where Vector has not."""
-    dst[...] = nisa.activation(np.copy, src, scale=factor, dtype=dst.dtype)
+    dst[...] = nisa.activation(nl.copy, src, scale=factor, dtype=dst.dtype)
 
 
 @subkernel

@@ -8,13 +8,21 @@ Shapes: q [B, N, H, S], k [B, K, H, T], v [B, K, T, H], end [B, S] -> [B, N, S, 
 neither is transposed on chip.
 """
 
-import numpy as np
-
 from . import compat
 from .compat import nl
 from .schedules.blocks import CHUNK, HEAD_DIMS, TILE, check_prefill, masked_before
 from .schedules.prefill_plan import Shape, plan_prefill
-from .tiles.prefill_bounds import CAP, Bounds, load_bounds, lower_bound, make_masks, mask_slots, query_rows
+from .tiles.prefill_bounds import (
+    CAP,
+    FILL,
+    Bounds,
+    load_bounds,
+    lower_bound,
+    make_masks,
+    mask_columns,
+    mask_slots,
+    query_rows,
+)
 from .tiles.prefill_memory import load_keys, load_queries, store_tile
 from .tiles.prefill_streamed import Softmax, streamed_head
 from .tiles.prefill_tile import negated_peak, score_tile, weigh_values
@@ -72,18 +80,22 @@ def flash_prefill(q, k, v, end=None, window=0, scale=1.0, offset=0, max_lookahea
     lower_bound(lower, row, window)
     by_select = compat.has_range_select()
     identity = nl.ndarray((TILE, 1 if by_select else TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
+    columns = nl.ndarray((TILE, 1 if by_select else TILE), dtype=nl.float32, buffer=nl.sbuf)
     if not by_select:
         compat.identity(identity)
+        compat.with_scalars(identity, identity, nl.multiply, FILL)
+        mask_columns(columns, row, lane)
     tiles = -(-queries // (TILE * lanes)) if end is not None else 1
     for b in nl.affine_range(batch):
         upper = nl.ndarray((TILE, tiles), dtype=nl.float32, buffer=nl.sbuf)
         cap = nl.ndarray((TILE, tiles), dtype=nl.float32, buffer=nl.sbuf)
         if end is None:
-            compat.with_scalars(upper, row, np.multiply, 1.0)
-            compat.with_scalars(cap, row, np.multiply, 0.0, np.add, CAP)
+            compat.copy(upper, row, compat.VECTOR)
+            compat.fill(cap, CAP)
         else:
             load_bounds(upper, cap, end, b, row, lane, lanes, queries, offset)
-        bounds = Bounds(upper, cap, lower, None if by_select else identity, window, end is not None)
+        by_pe = (None, None) if by_select else (identity, columns)
+        bounds = Bounds(upper, cap, lower, *by_pe, window, end is not None)
         for h in nl.affine_range(own_keys):
             kv_head = first_key + h
             head = kv_head * group + first_query
@@ -98,7 +110,7 @@ def flash_prefill(q, k, v, end=None, window=0, scale=1.0, offset=0, max_lookahea
 @compat.subkernel
 def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, group, bounds, scale):
     """Queries whose keys are in SBUF together: a row of scores is complete, one softmax, no rescaling."""
-    upper, cap, lower, identity, window, has_end = bounds
+    upper, cap, lower, identity, _, window, has_end = bounds
     steps, head_dim = k.shape[2] // TILE, k.shape[2]
     held = group.passes[0]
     keys = nl.ndarray((TILE, steps, held.keys), dtype=k.dtype, buffer=nl.sbuf)
@@ -112,7 +124,7 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
             bound = chunk.first // (TILE * lanes) + r * (CHUNK // (TILE * lanes))
             slots = () if identity is None else mask_slots(chunk.tiles, window)
             masks = nl.ndarray((TILE, max(len(slots), 1), TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
-            make_masks(masks, slots, upper, bound if has_end else None, lower)
+            make_masks(masks, slots, bounds, bound if has_end else None)
             for n in nl.affine_range(own_queries):
                 queries = nl.ndarray((TILE, steps, chunk.queries // lanes), dtype=q.dtype, buffer=nl.sbuf)
                 load_queries(queries, q, b, head + n, first, chunk, lane, lanes)
@@ -151,7 +163,7 @@ def _resident_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
 @compat.subkernel
 def _streamed_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, group, bounds, scale):
     """Queries that see more keys than fit: keys in passes, softmax carried from pass to pass for all heads."""
-    upper, cap, lower, identity, window, has_end = bounds
+    upper, cap, lower, identity, _, window, has_end = bounds
     steps, head_dim = k.shape[2] // TILE, k.shape[2]
     chunk = group.passes[0].chunks[0]
     count, bound = len(chunk.tiles), chunk.first // (TILE * lanes)
@@ -167,7 +179,7 @@ def _streamed_group(out, q, k, v, b, kv_head, head, own_queries, lane, lanes, gr
         tiles = held.chunks[0].tiles
         slots = () if identity is None else mask_slots(tiles, window)
         masks = nl.ndarray((TILE, max(len(slots), 1), TILE), dtype=nl.bfloat16, buffer=nl.sbuf)
-        make_masks(masks, slots, upper, bound if has_end else None, lower)
+        make_masks(masks, slots, bounds, bound if has_end else None)
         for r in nl.sequential_range(held.repeat):
             keys = nl.ndarray((TILE, steps, held.keys), dtype=k.dtype, buffer=nl.sbuf)
             values = nl.ndarray((TILE, -(-held.keys // TILE), head_dim), dtype=v.dtype, buffer=nl.sbuf)

@@ -17,6 +17,10 @@ LANGUAGE = {
     "affine_range", "arange", "bfloat16", "ds", "float16", "float32", "full", "ndarray", "psum", "sbuf",
     "sequential_range", "shared_hbm", "static_range", "zeros",
 }  # fmt: skip
+# Operators by the names of SDK 2.26 `nki.api.shared.rst`, which the newer package has too.
+OPERATORS = {
+    "add", "greater", "greater_equal", "less", "less_equal", "max", "maximum", "minimum", "multiply", "subtract",
+}  # fmt: skip
 
 
 def attributes(path: Path, module: str) -> set[str]:
@@ -38,7 +42,7 @@ def test_only_the_adapter_imports_nki():
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)
 def test_kernels_use_one_instruction_and_a_few_words_of_the_language(path):
     assert attributes(path, "nisa") <= {"nc_matmul"}
-    assert attributes(path, "nl") <= LANGUAGE
+    assert attributes(path, "nl") <= LANGUAGE | OPERATORS
 
 
 @pytest.mark.parametrize("path", KERNELS, ids=lambda path: path.stem)

@@ -7,8 +7,6 @@ nothing else to do (and no minimum and subtraction), but for the last section, w
 
 from typing import NamedTuple
 
-import numpy as np
-
 from .. import compat
 from ..compat import nisa, nl
 from ..schedules.blocks import TILE
@@ -52,38 +50,38 @@ def join_section(into, before, section, no_bias, scale, engine):
     """
     rows, partitions = before.negative.shape[1], section.total.shape[0]
     held, shape = nl.ds(0, partitions), before.output.shape
-    compat.elementwise(into.negative, before.negative, section.negative, np.minimum)
+    compat.elementwise(into.negative, before.negative, section.negative, nl.minimum)
     # exp(old peak - new peak) of what was and of the section
     change = nl.ndarray((TILE, 2, rows), dtype=nl.float32, buffer=nl.sbuf)
-    compat.elementwise(change[:, 0, :], into.negative, before.negative, np.subtract)
-    compat.elementwise(change[:, 1, :], into.negative, section.negative, np.subtract)
+    compat.elementwise(change[:, 0, :], into.negative, before.negative, nl.subtract)
+    compat.elementwise(change[:, 1, :], into.negative, section.negative, nl.subtract)
     factors = nl.ndarray((TILE, 2, rows), dtype=nl.float32, buffer=nl.sbuf)
     compat.exponential(factors, change, no_bias, scale)
     added = nl.ndarray((partitions, rows), dtype=nl.float32, buffer=nl.sbuf)
-    compat.elementwise(added, section.total, factors[held, 1, :], np.multiply, engine)
+    compat.elementwise(added, section.total, factors[held, 1, :], nl.multiply, engine)
     kept = nl.ndarray((TILE, rows), dtype=nl.float32, buffer=nl.sbuf)
-    compat.elementwise(kept, before.total, factors[:, 0, :], np.multiply, engine)
+    compat.elementwise(kept, before.total, factors[:, 0, :], nl.multiply, engine)
     if partitions < TILE:
         compat.copy(into.total, kept, engine)
-    compat.elementwise(into.total[held, :], kept[held, :], added, np.add, engine)
+    compat.elementwise(into.total[held, :], kept[held, :], added, nl.add, engine)
     earlier = nl.ndarray(shape, dtype=nl.float32, buffer=nl.sbuf)
-    compat.elementwise(earlier, before.output, factors[:, 0:1, :].broadcast_to(shape), np.multiply, engine)
+    compat.elementwise(earlier, before.output, factors[:, 0:1, :].broadcast_to(shape), nl.multiply, engine)
     later = nl.ndarray(shape, dtype=nl.float32, buffer=nl.sbuf)
-    compat.elementwise(later, section.output, factors[:, 1:2, :].broadcast_to(shape), np.multiply)
-    compat.elementwise(into.output, earlier, later, np.add, engine)
+    compat.elementwise(later, section.output, factors[:, 1:2, :].broadcast_to(shape), nl.multiply)
+    compat.elementwise(into.output, earlier, later, nl.add, engine)
 
 
 @compat.subkernel
 def normalise(into, result, ones):
     """into [128, H / 128, rows] = output / total, the total summed over the partitions by the PE; ones [128, 128]."""
     rows = result.total.shape[1]
-    psum = nl.zeros((TILE, rows), dtype=nl.float32, buffer=nl.psum)
-    psum[...] += nisa.nc_matmul(ones, result.total)
+    psum = nl.ndarray((TILE, rows), dtype=nl.float32, buffer=nl.psum)
+    psum[...] = nisa.nc_matmul(ones, result.total)
     total = nl.ndarray((TILE, 1, rows), dtype=nl.float32, buffer=nl.sbuf)
-    compat.with_scalars(total[:, 0, :], psum, np.maximum, 1e-30)
+    compat.with_scalars(total[:, 0, :], psum, nl.maximum, 1e-30)
     inverse = nl.ndarray((TILE, 1, rows), dtype=nl.float32, buffer=nl.sbuf)
     compat.reciprocal(inverse, total)
-    compat.elementwise(into, result.output, inverse.broadcast_to(into.shape), np.multiply)
+    compat.elementwise(into, result.output, inverse.broadcast_to(into.shape), nl.multiply)
 
 
 @compat.subkernel
@@ -125,7 +123,7 @@ def store_part(out, index, result, ones, scale):
     peaks = nl.ndarray((rows, QUADRANT), dtype=nl.float32, buffer=nl.sbuf)
     compat.transpose_small(peaks, result.negative[nl.ds(0, QUADRANT), :])
     compat.multiply(stored[:, nl.ds(steps * TILE, 1)], peaks[:, 0:1], -scale)
-    total = nl.zeros((rows, 1), dtype=nl.float32, buffer=nl.psum)
-    total[...] += nisa.nc_matmul(result.total, ones[:, 0:1])
+    total = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.psum)
+    total[...] = nisa.nc_matmul(result.total, ones[:, 0:1])
     compat.copy(stored[:, nl.ds(steps * TILE + 1, 1)], total, compat.SCALAR)
     compat.store(out[(*index, nl.ds(0, steps * TILE + 2))], stored)

@@ -7,8 +7,6 @@ its own peak, sum and output; `decode_join` puts them together. Rows are the que
 column is one slot of every partition (`decode_cuts`).
 """
 
-import numpy as np
-
 from .. import compat
 from ..compat import nisa, nl
 from ..schedules.blocks import TILE
@@ -54,11 +52,11 @@ def load_bias(bias, age, sequence, origin, window):
     if window > 0:
         empty = nl.ndarray((partitions, columns), dtype=nl.float32, buffer=nl.sbuf)
         old = nl.ndarray((partitions, columns), dtype=nl.float32, buffer=nl.sbuf)
-        compat.with_scalars(empty, loaded, np.less, 0.0, np.multiply, FILL)
-        compat.with_scalars(old, loaded, np.greater_equal, float(window), np.multiply, FILL)
-        compat.elementwise(bias[:, 0, :], empty, old, np.add)
+        compat.with_scalars(empty, loaded, nl.less, 0.0, nl.multiply, FILL)
+        compat.with_scalars(old, loaded, nl.greater_equal, float(window), nl.multiply, FILL)
+        compat.elementwise(bias[:, 0, :], empty, old, nl.add)
     else:
-        compat.with_scalars(bias[:, 0, :], loaded, np.less, 0.0, np.multiply, FILL)
+        compat.with_scalars(bias[:, 0, :], loaded, nl.less, 0.0, nl.multiply, FILL)
 
 
 @compat.subkernel
@@ -129,9 +127,13 @@ def score_blocks(scores, queries, keys, values, columns, rotated):
                 compat.copy(turned[:, j], bank, engine)
         if j >= AHEAD:
             done = j - AHEAD
-            for step in nl.static_range(steps):
-                held = nl.ds(0, columns[step].size if step < len(columns) else rotated)
-                scores[:, :, done] += nisa.nc_matmul(turned[held, done, step, :], queries[held, step, :])
+            if whole:
+                for step in nl.affine_range(steps):
+                    scores[:, :, done] += nisa.nc_matmul(turned[:, done, step, :], queries[:, step, :])
+            else:
+                for step in nl.static_range(steps):
+                    held = nl.ds(0, columns[step].size if step < len(columns) else rotated)
+                    scores[:, :, done] += nisa.nc_matmul(turned[held, done, step, :], queries[held, step, :])
 
 
 def all_full(columns, rotated: int) -> bool:
@@ -155,25 +157,25 @@ def weigh_section(weights, negative, sums, scores, bias, scale, log_scale):
     partitions, rows, blocks = scores.shape
     # In PSUM too: Vector adds twice as fast with one operand there.
     masked = nl.ndarray((partitions, rows, blocks), dtype=nl.float32, buffer=nl.psum)
-    compat.elementwise(masked, scores, bias.broadcast_to((partitions, rows, blocks)), np.add)
+    compat.elementwise(masked, scores, bias.broadcast_to((partitions, rows, blocks)), nl.add)
     peaks = nl.ndarray((partitions, rows), dtype=nl.float32, buffer=nl.sbuf)
-    compat.reduce_free(peaks, masked, np.max, axis=(2,))
+    compat.reduce_free(peaks, masked, nl.max, axis=(2,))
     across = nl.ndarray((rows, partitions), dtype=nl.float32, buffer=nl.sbuf)
     for first in nl.static_range(0, partitions, QUADRANT):
         size = min(QUADRANT, partitions - first)
         compat.transpose_small(across[:, nl.ds(first, size)], peaks[nl.ds(first, size), :])
     peak = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
-    compat.reduce_free(peak, across, np.max, axis=(1,), negate=True)
+    compat.reduce_free(peak, across, nl.max, axis=(1,), negate=True)
     # Back to all partitions: a row of 32 equal values, transposed into each quadrant.
     row = nl.ndarray((rows, QUADRANT), dtype=nl.float32, buffer=nl.sbuf)
-    compat.with_scalars(row, peak.broadcast_to((rows, QUADRANT)), np.minimum, CAP)
+    compat.with_scalars(row, peak.broadcast_to((rows, QUADRANT)), nl.minimum, CAP)
     for first in nl.static_range(0, TILE, QUADRANT):
         compat.transpose_small(negative[nl.ds(first, QUADRANT), :, 0], row)
     shifted = nl.ndarray((partitions, rows, blocks), dtype=nl.float32, buffer=nl.sbuf)
     held = negative[nl.ds(0, partitions), :, :]
-    compat.elementwise(shifted, masked, held.broadcast_to((partitions, rows, blocks)), np.add)
+    compat.elementwise(shifted, masked, held.broadcast_to((partitions, rows, blocks)), nl.add)
     compat.exponential(weights, shifted, log_scale[nl.ds(0, partitions), :], scale)
-    compat.reduce_free(sums, weights, np.add, axis=(2,))
+    compat.reduce_free(sums, weights, nl.add, axis=(2,))
 
 
 @compat.subkernel

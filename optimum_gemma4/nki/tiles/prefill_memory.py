@@ -4,8 +4,6 @@
 Rows are as long as the tensors allow: K^T and Q^T 2 x columns bytes a partition, V and the output 2 x H.
 """
 
-import numpy as np
-
 from .. import compat
 from ..compat import nl
 from ..schedules.blocks import TILE
@@ -16,11 +14,11 @@ def load_keys(keys, values, k, v, b, kv_head, start, size):
     """K^T [128, H / 128, size] and V [128, blocks, H] from HBM; rows of K are 2 x size bytes, rows of V 2 x H."""
     for step in nl.affine_range(keys.shape[1]):
         compat.load(keys[:, step, :], k[b, kv_head, nl.ds(step * TILE, TILE), nl.ds(start, size)])
-    for block in nl.affine_range(size // TILE):
-        compat.load(values[:, block, :], v[b, kv_head, nl.ds(start + block * TILE, TILE), :])
-    rest = size % TILE
+    full, rest = size // TILE, size % TILE
+    if full > 0:
+        for block in nl.affine_range(full):
+            compat.load(values[:, block, :], v[b, kv_head, nl.ds(start + block * TILE, TILE), :])
     if rest > 0:
-        full = size // TILE
         compat.load(values[nl.ds(0, rest), full, :], v[b, kv_head, nl.ds(start + full * TILE, rest), :])
 
 
@@ -42,7 +40,7 @@ def store_tile(out, b, head, start, rows, output, total, clamp):
     """out = output / total; `clamp` keeps rows without keys (total 0) at zero."""
     inverse = nl.ndarray((rows, 1), dtype=nl.float32, buffer=nl.sbuf)
     if clamp:
-        compat.with_scalars(total, total, np.maximum, 1e-30)
+        compat.with_scalars(total, total, nl.maximum, 1e-30)
     compat.reciprocal(inverse, total)
     result = nl.ndarray(output.shape, dtype=out.dtype, buffer=nl.sbuf)
     compat.multiply(result, output, inverse)

@@ -6,8 +6,6 @@ The softmax is carried from pass to pass: negated peak, sum and unnormalised out
 
 from typing import NamedTuple
 
-import numpy as np
-
 from .. import compat
 from ..compat import nl
 from ..schedules.blocks import TILE, masked_before, visited, widest
@@ -49,7 +47,7 @@ def streamed_head(state, queries, keys, values, tiles, lanes, masks, column, bou
             of_pass = nl.ndarray((tile.rows, 1), dtype=nl.float32, buffer=nl.sbuf)
             negated_peak(of_pass, peaks, scale, bounds.cap[rows, nl.ds(own, 1)])
             before = state.negative[rows, state.first + t, :]
-            compat.elementwise(new, of_pass, before, np.minimum)
+            compat.elementwise(new, of_pass, before, nl.minimum)
             compat.exponential(factor[rows, parity, :], before, new, -1.0)
             compat.copy(before, new, compat.VECTOR)
         done = tiles[seen[max(i - 1, 0)]]
@@ -65,5 +63,5 @@ def streamed_head(state, queries, keys, values, tiles, lanes, masks, column, bou
         if i > 0:
             index, by = state.first + seen[i - 1], factor[held, last, :]
             total, output = state.total[held, index, :], state.output[held, index, :]
-            compat.with_scalars(total, total, np.multiply, by, np.add, added[held, last, :])
+            compat.with_scalars(total, total, nl.multiply, by, nl.add, added[held, last, :])
             compat.scale_add(output, output, by, product)

@@ -9,11 +9,10 @@ than the PE. Layouts: scores [queries, keys], K^T [dims, steps, keys], V [keys, 
 
 import math
 
-import numpy as np
-
 from .. import compat
 from ..compat import nisa, nl
 from ..schedules.blocks import BANK, TILE, WEIGHT_SCALE, masked_blocks
+from .prefill_bounds import ORIGIN
 
 
 LOG_WEIGHT_SCALE = math.log(WEIGHT_SCALE)
@@ -34,9 +33,9 @@ def score_tile(scores, peaks, queries, row, keys, shift, tile, masks, mask_slot,
         tile: The plan of this tile.
         masks: [128, slots, 128] added to the scores by the PE where range_select is missing.
         mask_slot: First slot of this tile.
-        identity: [128, 128], the PE's way to add a mask; None where range_select is available.
-        upper: [128, 1] fp32: last key each query sees, from the tile's first position.
-        lower: [128, 1] fp32: last key before the window.
+        identity: [128, 128] times FILL, the PE's way to add a mask; None where range_select is available.
+        upper: [128, 1] fp32: last column that each query sees; the tile's first query has column ORIGIN.
+        lower: [128, 1] fp32: last column before the window.
     """
     rows, steps = tile.rows, keys.shape[1]
     for b in nl.static_range(len(tile.banks)):
@@ -57,9 +56,8 @@ def score_tile(scores, peaks, queries, row, keys, shift, tile, masks, mask_slot,
                 )
         into, peak = scores[:, nl.ds(at, bank.width)], peaks[:, nl.ds(b, 1)]
         if identity is None and len(bank.masked) > 0:
-            compat.select_with_peak(
-                into, psum, peak, upper[nl.ds(0, rows), :], lower[nl.ds(0, rows), :], bank.position
-            )
+            start = ORIGIN + bank.position
+            compat.select_with_peak(into, psum, peak, upper[nl.ds(0, rows), :], lower[nl.ds(0, rows), :], start)
         else:
             compat.copy_with_peak(into, psum, peak)
 
@@ -72,10 +70,10 @@ def negated_peak(negative, peaks, scale, cap):
     is strongly negative (padding rows) every weight of the row is zero.
     """
     largest = nl.ndarray(negative.shape, dtype=nl.float32, buffer=nl.sbuf)
-    compat.reduce_free(largest, peaks, np.max, axis=(1,), negate=True)
+    compat.reduce_free(largest, peaks, nl.max, axis=(1,), negate=True)
     if scale != 1.0:
-        compat.with_scalars(largest, largest, np.multiply, scale)
-    compat.with_scalars(negative, largest, np.add, LOG_WEIGHT_SCALE, np.minimum, cap)
+        compat.with_scalars(largest, largest, nl.multiply, scale)
+    compat.with_scalars(negative, largest, nl.add, LOG_WEIGHT_SCALE, nl.minimum, cap)
 
 
 @compat.subkernel
@@ -100,9 +98,9 @@ def weigh_values(output, weights, values, first_block, tile):
             psum = nl.ndarray((TILE, BANK // TILE, rows), dtype=nl.float32, buffer=nl.psum)
             # NeuronCore-v2 also makes its masks on Vector.
             engine = compat.VECTOR if compat.has_range_select() and b % 3 == 1 else compat.SCALAR
-            for j in nl.affine_range(full):
-                compat.transpose(psum[:, j, :], weights[:, nl.ds(at + j * TILE, TILE)])
             if full > 0:
+                for j in nl.affine_range(full):
+                    compat.transpose(psum[:, j, :], weights[:, nl.ds(at + j * TILE, TILE)])
                 compat.copy(transposed[:, b, nl.ds(0, full), :], psum[:, nl.ds(0, full), :], engine)
             if rest > 0:
                 compat.transpose(psum[nl.ds(0, rest), full, :], weights[:, nl.ds(at + full * TILE, rest)])
@@ -112,8 +110,9 @@ def weigh_values(output, weights, values, first_block, tile):
             bank = tile.banks[done]
             block = first_block + (bank.column - tile.banks[0].column) // TILE
             full, rest = bank.width // TILE, bank.width % TILE
-            for j in nl.affine_range(full):
-                output[...] += nisa.nc_matmul(transposed[:, done, j, :], values[:, block + j, :])
+            if full > 0:
+                for j in nl.affine_range(full):
+                    output[...] += nisa.nc_matmul(transposed[:, done, j, :], values[:, block + j, :])
             if rest > 0:
                 held = nl.ds(0, rest)
                 output[...] += nisa.nc_matmul(transposed[held, done, full, :], values[held, block + full, :])
