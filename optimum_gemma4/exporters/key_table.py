@@ -112,7 +112,7 @@ class Target:
     num_heads: int = 0
 
     def rank_shape(self, tp: int) -> tuple[int, ...]:
-        """Shape of the tensor that one rank holds.
+        """Shape of the tensor that one rank holds: the full one's where it is not cut, and [1] for a scalar.
 
         Args:
             tp: Number of ranks.
@@ -121,7 +121,8 @@ class Target:
             ValueError: When the axis does not divide by `tp`.
         """
         if self.shard is Shard.REPLICATED:
-            return self.shape
+            # No parameter has no axis: torch_xla makes one input of the graph of all such that are equal in the trace.
+            return self.shape or (1,)
         if self.shard is Shard.KV_ROWS:
             start, stop = self._kv_rows(0, tp)
             return (stop - start, *self.shape[1:])

@@ -3,7 +3,8 @@
 
 The checkpoint keeps the weight one level down (`q_proj.linear.weight`). E2B and E4B also store four scalars beside it:
 the input is clamped to the first two, the output to the last two. The bounds are parameters where transformers has
-buffers, because a buffer may become a constant of the compiled graph.
+buffers, because a buffer may become a constant of the compiled graph, and have one axis, because torch_xla shares
+scalars: bounds without an axis that are equal while tracing become one input of the graph, whatever is loaded later.
 [.., in] -> [.., out], split over the ranks like the layer inside.
 """
 
@@ -39,7 +40,7 @@ class ClippableLinear(nn.Module):
 
 
 def _bound(value: float, dtype: torch.dtype) -> nn.Parameter:
-    return nn.Parameter(torch.tensor(value, dtype=dtype), requires_grad=False)
+    return nn.Parameter(torch.full((1,), value, dtype=dtype), requires_grad=False)
 
 
 def _clamp(x: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:

@@ -21,8 +21,9 @@ def spec_of(name: str) -> VisionSpec:
 
 
 def torch_weights(name: str, dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
+    """The toy model's weights as a conversion leaves them: scalars have one axis."""
     weights = toy_weights(CONFIGS[name])
-    return {key: torch.from_numpy(np.array(weight)).to(dtype) for key, weight in weights.items()}
+    return {key: torch.from_numpy(np.atleast_1d(weight)).to(dtype) for key, weight in weights.items()}
 
 
 def shard(weights: dict[str, torch.Tensor], tp: int) -> list[dict[str, torch.Tensor]]:

@@ -70,10 +70,14 @@ def test_d12_pooling_and_standardising_keep_fp32():
 
 
 def test_std_are_parameters_not_buffers():
-    """PEERS.md D12: a buffer is at risk of becoming a constant of the compiled graph. So are the clip bounds."""
+    """PEERS.md D12: a buffer is at risk of becoming a constant of the compiled graph. So are the clip bounds.
+
+    A parameter without an axis too: torch_xla makes one input of the graph of all that are equal in the trace.
+    """
     for name in ("standardized", "clipped"):
         encode = make_encoder(name)
         assert not list(encode.buffers())
+        assert all(parameter.dim() for parameter in encode.parameters())
         assert set(dict(encode.named_parameters())) == set(torch_weights(name))
 
 

@@ -53,6 +53,12 @@ def record_graph(
         if not isinstance(example, torch.Tensor):
             raise GraphError(f"{key}: example inputs must be tensors, got a {type(example).__name__}")
     state = module_state(module)
+    scalars = [name for name, tensor in state.items() if tensor.dim() == 0]
+    if scalars:
+        raise GraphError(
+            f"{key}: {', '.join(scalars[:3])} without an axis: torch_xla makes one input of the graph of all parameters "
+            "without an axis that are equal while tracing, so that they share what is loaded later. Give them shape [1]."
+        )
     if order is not None and set(order) == set(state):
         state = {name: state[name] for name in order}
     names = {tensor: name for name, tensor in state.items()}
