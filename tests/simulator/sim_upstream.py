@@ -51,6 +51,7 @@ DEFAULTS = {
     "on_device_sampling": True,
     "fused_qkv": False,
     "target": "trn2",
+    "max_topk": 40,  # a rank must have that many tokens
 }
 
 

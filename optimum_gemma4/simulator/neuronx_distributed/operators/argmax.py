@@ -18,7 +18,6 @@ def argmax(
     gather_dim: int,
     keepdim: bool = False,
     process_group: ProcessGroup | None = None,
-    disable_argmax_kernel: bool = False,
 ) -> torch.Tensor:
     """Position of the maximum along `dim` of the whole of `tensor`, which is sharded along `gather_dim`."""
     group = process_group or get_tensor_model_parallel_group()

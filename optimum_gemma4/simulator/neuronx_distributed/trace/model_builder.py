@@ -77,7 +77,7 @@ def append_default_compiler_flags(compiler_args: str | None = "") -> str:
         logger.warning("Compiler argument --auto-cast=none not found: other values might result in lower accuracy")
     if not re.search(r"-O\d+", compiler_args):
         compiler_args += " -O1 "
-    return compiler_args if "--verbose" in compiler_args else compiler_args + " --verbose=35"
+    return compiler_args
 
 
 class ModelBuilder:
@@ -152,9 +152,7 @@ class ModelBuilder:
         )
         return self
 
-    def trace(
-        self, initialize_model_weights: bool = True, dry_run: bool = False, disable_fail_fast: bool = False
-    ) -> torch.jit.ScriptModule | None:
+    def trace(self, initialize_model_weights: bool = True, dry_run: bool = False) -> torch.jit.ScriptModule | None:
         """Traces everything that was added into one executable module.
 
         Raises:

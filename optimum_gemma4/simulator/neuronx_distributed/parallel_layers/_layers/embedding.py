@@ -30,7 +30,6 @@ class ParallelEmbedding(BaseParallelLayer):
         shard_across_embedding: divide the embedding dimension (and gather it afterwards).
         pad: pad the divided dimension to a multiple of the ranks.
         use_spmd_rank: take the rank from the parameter `rank_util.rank`, which the checkpoint must hold.
-        collect_output: gather or sum over the ranks; otherwise each keeps its own output.
 
     Raises:
         RuntimeError: `pad` while training.
@@ -56,7 +55,6 @@ class ParallelEmbedding(BaseParallelLayer):
         sequence_dimension: int | None = None,
         tile_cc: bool = False,
         rank_ordering: list[int] | None = None,
-        collect_output: bool = True,
     ):
         super().__init__(device=device)
         self.num_embeddings = num_embeddings
@@ -75,7 +73,6 @@ class ParallelEmbedding(BaseParallelLayer):
         self.tile_cc = tile_cc
         self.rank_util = SPMDRank(world_size) if use_spmd_rank else None
         self.rank_ordering = rank_ordering
-        self.collect_output = collect_output
         if pad:
             divided = self.embedding_dim if shard_across_embedding else self.num_embeddings
             self.pad_size = get_padding_length(divided, world_size)
@@ -120,9 +117,7 @@ class ParallelEmbedding(BaseParallelLayer):
         self._check_pad_false_for_training()
         if not self.shard_across_embedding:
             return self._forward_shard_across_vocab(input_)
-        output = self._look_up(input_)
-        if self.collect_output:
-            output = gather_from_tensor_model_parallel_region(output, self.tensor_model_parallel_group)
+        output = gather_from_tensor_model_parallel_region(self._look_up(input_), self.tensor_model_parallel_group)
         if self.pad and self.pad_size > 0:
             output = torch.narrow(output, -1, 0, self.embedding_dim - self.pad_size)
         return output
@@ -151,8 +146,6 @@ class ParallelEmbedding(BaseParallelLayer):
             output = self._look_up((input_ - start) * own.long())
             mask_dtype = torch.float32 if self.dtype == torch.float32 else torch.bfloat16
             output = (output * own.unsqueeze(-1).to(mask_dtype)).to(mask_dtype)
-        if not self.collect_output:
-            return output
         if self.sequence_parallel_enabled:
             if self.sequence_dim:
                 return output
