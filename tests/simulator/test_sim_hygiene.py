@@ -4,7 +4,7 @@
 import pytest
 import torch
 from neuronx_distributed.parallel_layers import mappings
-from sim_bundles import trace_module
+from sim_bundles import Instance, builder, trace_module
 from torch import nn
 
 from optimum_gemma4.simulator.engine.errors import GraphError
@@ -115,6 +115,46 @@ def test_constants_may_be_read_and_in_place_writes_made(tmp_path):
 def test_an_output_that_is_no_tensor_is_refused(tmp_path):
     with pytest.raises(GraphError, match="the model returns a int"):
         trace(lambda x: (x, 3), tmp_path)
+
+
+def test_an_output_that_is_returned_twice_is_refused(tmp_path):
+    def twice(x):
+        y = x * 2
+        return [y, y]
+
+    with pytest.raises(GraphError, match="graph_0: the model returns one tensor twice"):
+        trace(twice, tmp_path)
+    assert trace(lambda x: [x * 2, (x * 2).clone()], tmp_path) is not None
+
+
+def test_a_parameter_without_an_axis_is_refused(tmp_path):
+    """torch_xla 2.8.1 makes one input of the graph of two such parameters that are equal while tracing."""
+
+    class Clamp(nn.Module):
+        def __init__(self, shape):
+            super().__init__()
+            self.low, self.high = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
+
+        def forward(self, x):
+            return torch.minimum(torch.maximum(x, self.low), self.high)
+
+    with pytest.raises(GraphError, match=r"graph_0: low, high without an axis.*Give them shape \[1\]"):
+        trace_module(lambda: Clamp(()), X, folder=tmp_path)
+    assert trace_module(lambda: Clamp((1,)), X, folder=tmp_path) is not None
+
+
+def test_buckets_of_a_model_that_use_other_inputs_are_refused(tmp_path):
+    class Longer(nn.Module):
+        def forward(self, x, shift):
+            return x + shift if len(x) > 2 else x * 2
+
+    examples = [(torch.zeros(length, 4), torch.zeros(4)) for length in (2, 3)]
+    with pytest.raises(GraphError, match=r"p_1 does not use its inputs \[\], and p_0.*\[1\]"):
+        builder(tmp_path, 1).add("p", Instance(Longer, []), examples).trace(initialize_model_weights=False)
+    two_models = builder(tmp_path, 1)
+    for index, example in enumerate(examples):
+        two_models.add(f"p{index}", Instance(Longer, []), [example])
+    assert two_models.trace(initialize_model_weights=False) is not None
 
 
 def test_reducing_a_view_is_refused(tmp_path):

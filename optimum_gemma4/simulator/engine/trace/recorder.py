@@ -80,6 +80,11 @@ def record(
         values = dict(zip(names, flat[: len(names)], strict=True))
         result = torch.func.functional_call(module, values, tuple(flat[len(names) :]))
         outputs = pytree.tree_leaves(result)
+        if len({id(output) for output in outputs}) < len(outputs):
+            raise GraphError(
+                f"{where}: the model returns one tensor twice, and the SDK counts it once: the outputs after it, states "
+                "among them, would be taken for others. Return a clone."
+            )
         for output in outputs:
             if not isinstance(output, torch.Tensor):
                 raise GraphError(f"{where}: the model returns a {type(output).__name__}; only tensors can be outputs")

@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class RankGraph:
-    """The recorded graph of one rank, with what its placeholders and outputs are."""
+    """The recorded graph of one rank, with what its placeholders and outputs are; `model` is what it is a bucket of."""
 
+    model: str
     key: str
     weights: dict[str, TensorSpec]
     states: dict[str, TensorSpec]
@@ -33,7 +34,8 @@ class RankGraph:
 
 
 def record_graph(
-    key: str,
+    model: str,
+    bucket: int,
     module: nn.Module,
     aliases: dict[torch.Tensor, int],
     examples: tuple[torch.Tensor, ...],
@@ -43,12 +45,15 @@ def record_graph(
     """Records one graph; outputs are reordered so that those of the states come last, in the order of the states.
 
     Args:
+        model: key of the model in its builder.
+        bucket: index of the example inputs.
         aliases: the model instance's input_output_aliases: which flat output is the new value of which parameter.
         order: names of weights and states of the bundle's first graph, whose order the others take over.
 
     Raises:
         GraphError: the model or its aliases cannot be compiled.
     """
+    key = f"{model}_{bucket}"
     for example in examples:
         if not isinstance(example, torch.Tensor):
             raise GraphError(f"{key}: example inputs must be tensors, got a {type(example).__name__}")
@@ -71,6 +76,7 @@ def record_graph(
     specs = {n: TensorSpec.of(n, t, getattr(t, "tensor_model_parallel", False)) for n, t in ordered.items()}
     _move_states_last(key, graph_module, [specs[name] for name in aliased], list(aliased.values()), num_outputs)
     return RankGraph(
+        model,
         key,
         {name: spec for name, spec in specs.items() if name not in aliased},
         {name: TensorSpec(name, specs[name].shape, specs[name].dtype, True) for name in aliased},
@@ -107,7 +113,7 @@ def build_bundle(rank_graphs: Iterable[RankGraph], world_size: int, properties: 
     Raises:
         ValueError: the graphs do not fit together.
     """
-    bundle, first, num_outputs, routes = None, None, 0, {}
+    bundle, first, num_outputs, routes, unused = None, None, 0, {}, {}
     for graph in rank_graphs:
         outputs = len(next(iter(reversed(graph.graph_module.graph.nodes))).args[0]) - len(graph.states)
         if bundle is None:
@@ -128,12 +134,25 @@ def build_bundle(rank_graphs: Iterable[RankGraph], world_size: int, properties: 
             [spec.sharded for spec in placeholders],
             world_size,
         )
+        _check_unused_inputs(graph, lowered.graph, unused)
         if world_size > 1:
             keep_rank_zero(lowered.graph, num_outputs)
         bundle.graphs.append(BundleGraph(graph.key, graph.inputs, lowered))
     if bundle is None:
         raise ValueError("There is nothing to trace: add a model first.")
     return bundle, num_outputs
+
+
+def _check_unused_inputs(graph: RankGraph, lowered: fx.Graph, unused: dict[str, tuple[str, list[int]]]) -> None:
+    """The SDK drops the inputs that a model's first bucket does not use from the calls of all its buckets."""
+    inputs = lowered.find_nodes(op="placeholder")[len(graph.weights) + len(graph.states) :]
+    found = [index for index, node in enumerate(inputs) if not node.users]
+    first, expected = unused.setdefault(graph.model, (graph.key, found))
+    if found != expected:
+        raise GraphError(
+            f"{graph.key} does not use its inputs {found}, and {first}, a graph of the same model, {expected}: the SDK "
+            "drops those of the first from every call. Use the same inputs in both, or add them as two models."
+        )
 
 
 def keep_rank_zero(graph: fx.Graph, num_outputs: int) -> None:

@@ -14,7 +14,7 @@ from torch_neuronx.utils import get_platform_target
 from torch_neuronx.xla_impl.ops import TopK
 
 
-_STAGED_WORLD = {hardware.TRN1: (32, 2), hardware.TRN2: (64, 3), hardware.TRN3: (64, 3)}
+_STAGED_WORLD = {hardware.TRN1: (32, 2), hardware.TRN2: (64, 3)}
 
 
 def _check_stages(stages: int, tp_degree: int) -> None:

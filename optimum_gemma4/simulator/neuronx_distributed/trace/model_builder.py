@@ -224,7 +224,7 @@ class ModelBuilder:
                 container.model_instance.load_module()
             for bucket_rank, examples in enumerate(container.example_inputs):
                 module, aliases = container.get(bucket_rank)
-                graph = record_graph(f"{key}_{bucket_rank}", module, aliases, tuple(examples), self.world_size, order)
+                graph = record_graph(key, bucket_rank, module, aliases, tuple(examples), self.world_size, order)
                 order = order or [*graph.weights, *graph.states]
                 self._write_text(key, bucket_rank, graph)
                 yield graph

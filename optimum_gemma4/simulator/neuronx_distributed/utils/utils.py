@@ -10,7 +10,6 @@ class hardware(Enum):  # noqa: N801 (the SDK's spelling)
 
     TRN1 = "trn1"
     TRN2 = "trn2"
-    TRN3 = "trn3"
     CUSTOM = auto()
 
     @classmethod

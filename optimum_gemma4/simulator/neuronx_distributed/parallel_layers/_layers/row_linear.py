@@ -127,7 +127,7 @@ class RowParallelLinear(BaseParallelLinear):
         Raises:
             RuntimeError: it does not have the unpadded size.
         """
-        if not self.pad or self.pad_size == 0 or prefix.endswith("bias"):
+        if not self.pad or self.pad_size == 0:
             return
         size = model_state_dict[prefix].shape[1]
         if size + self.pad_size != self.input_size:
