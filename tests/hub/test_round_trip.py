@@ -1,83 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Artifacts to a Hub and back, over the wire, with the real client in processes of its own (see `hub_server`)."""
+"""Artifacts to a Hub and back, over the wire, with the real client in a process of its own (see `hub_client`)."""
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from client_process import PROMPT
 from commands import PICTURE, QUESTION
 from exported_models import Exports
-from hub_client import run_at
 from random_models import write_random_checkpoint
 from transformers import AutoProcessor
 
 from optimum_gemma4 import NeuronModelForImageTextToText
 from optimum_gemma4.exporters.model_card import model_card
 from tools.tiny_pictures import draw
-
-
-PROMPT = [5, 17, 42, 9]
-# The first argument says what to do, the rest is its own; the result is the last line of stdout
-CLIENT = (
-    """
-import json, sys
-import torch
-from PIL import Image
-from transformers import AutoProcessor
-from optimum_gemma4 import NeuronModelForCausalLM, NeuronModelForImageTextToText, pipeline
-from optimum_gemma4.exporters.hub import push_artifact
-
-def tokens(model):
-    return model.generate(torch.tensor([%s]), max_new_tokens=12, do_sample=False)[0].tolist()
-
-def tokens_of_picture(repo_id, revision, picture):
-    processor = AutoProcessor.from_pretrained(repo_id, revision=revision)
-    model = NeuronModelForImageTextToText.from_pretrained(repo_id, revision=revision)
-    inputs = processor(images=Image.open(picture), text="<bos><|image|>", return_tensors="pt")
-    return model.generate(**inputs, max_new_tokens=12, do_sample=False)[0].tolist()
-
-def described(repo_id, revision, picture, question):
-    chat = [{"role": "user", "content": [{"type": "image", "image": picture}, {"type": "text", "text": question}]}]
-    describe = pipeline("image-text-to-text", model=repo_id, revision=revision)
-    (result,) = describe(chat, max_new_tokens=20, do_sample=False)
-    return result["generated_text"][-1]["content"]
-
-def run(action, *arguments):
-    if action == "pull and see":
-        return tokens_of_picture(*arguments)
-    if action == "pipeline":
-        return described(*arguments)
-    if action == "push":
-        return push_artifact(*arguments)
-    if action == "pull":
-        return tokens(NeuronModelForCausalLM.from_pretrained(arguments[0], revision=arguments[1]))
-    if action == "push model":
-        folder, repo_id, branch = arguments
-        return NeuronModelForCausalLM.from_pretrained(folder).push_to_hub(folder, repo_id, revision=branch)
-
-results = []
-for step in json.loads(sys.argv[1]):
-    try:
-        results.append(run(*step))
-    except Exception as error:
-        results.append(f"{type(error).__name__}: {error}")
-sys.stdout.write("\\n" + json.dumps(results))
-"""
-    % PROMPT
-)
-
-
-@pytest.fixture
-def client(hub, tmp_path):
-    """Runs steps of the client with a clean cache and a token, and returns their results."""
-
-    def run(*steps: tuple, **options: str) -> list:
-        return json.loads(run_at(hub.url, tmp_path, sys.executable, "-c", CLIENT, json.dumps(steps), **options))
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +45,7 @@ def test_push_then_pull_by_id_and_by_revision(hub, client, artifact, expected):
     )
     assert hub.repositories["org/gemma"].resolve("main") == commit
     assert hub.repositories["org/gemma"].resolve("v2") == branch_commit
-    pulled = client(
-        ("pull", "org/gemma", None), ("pull", "org/gemma", commit), ("pull", "org/gemma", "v2"), cache="c2"
-    )
+    pulled = client(("pull", "org/gemma", None), ("pull", "org/gemma", commit), ("pull", "org/gemma", "v2"))
     assert pulled == [expected] * 3
     assert "README.md" in hub.files("org/gemma")
     assert {name for name in hub.files("org/gemma") if name.startswith("checkpoint/")} == {
@@ -127,9 +63,9 @@ def test_an_artifact_that_sees_sees_the_same_after_push_and_pull(hub, client, cl
     wanted = model.generate(**inputs, max_new_tokens=12, do_sample=False)[0].tolist()
     commit, *pulled, absent = client(
         ("push", str(artifact), "org/sees", None, "v2"),
-        ("pull and see", "org/sees", "v2", "picture.png"),
-        ("pipeline", "org/sees", "v2", "picture.png", QUESTION),
-        ("pull and see", "org/sees", None, "picture.png"),
+        ("pull and see", "org/sees", "v2", str(tmp_path / "picture.png")),
+        ("pipeline", "org/sees", "v2", str(tmp_path / "picture.png"), QUESTION),
+        ("pull and see", "org/sees", None, str(tmp_path / "picture.png")),
     )
     assert pulled == [wanted, description] and absent.startswith("ValueError: Unrecognized model in org/sees")
     assert hub.repositories["org/sees"].resolve("v2") == commit
@@ -182,11 +118,11 @@ def test_a_cut_download_is_said_and_can_be_repeated(hub, client, artifact, expec
     client(("push", str(artifact), "org/flaky"))
     hub.cut_downloads_after = 1000
     try:
-        (cut,) = client(("pull", "org/flaky", None), cache="c3")
+        (cut,) = client(("pull", "org/flaky", None))
     finally:
         hub.cut_downloads_after = None
     assert not isinstance(cut, list)
-    assert client(("pull", "org/flaky", None), cache="c3") == [expected]
+    assert client(("pull", "org/flaky", None), forget=False) == [expected]
 
 
 def test_a_folder_that_is_no_export_is_not_pushed(hub, client, tmp_path):
