@@ -12,8 +12,10 @@ os.environ.setdefault("OPTIMUM_GEMMA4_BACKEND", "simulator")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from commands import Finished, optimum_cli  # noqa: E402
+from exported_models import Exports  # noqa: E402
+from random_models import write_random_checkpoint  # noqa: E402
 
-import optimum_gemma4  # noqa: E402, F401  (puts the simulator in place before any test imports the SDK)
+from optimum_gemma4 import NeuronModelForImageTextToText  # noqa: E402  (puts the simulator in place of the SDK)
 
 
 torch.set_num_threads(1)
@@ -28,8 +30,26 @@ def tiny_checkpoint() -> Path:
 
 
 @pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory) -> Path:
+    """The small random text model of `random_models`."""
+    return write_random_checkpoint(tmp_path_factory.mktemp("random") / "checkpoint")
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory) -> Exports:
+    """Exports of models of text: see `exported_models.Exports`."""
+    return Exports(tmp_path_factory.mktemp("exports"))
+
+
+@pytest.fixture(scope="session")
+def image_exports(tmp_path_factory) -> Exports:
+    """Exports of models that take images."""
+    return Exports(tmp_path_factory.mktemp("image_exports"), NeuronModelForImageTextToText)
+
+
+@pytest.fixture(scope="session")
 def cli_export(tiny_checkpoint, tmp_path_factory) -> tuple[Finished, Path]:
-    """The trained checkpoint with its vision encoder, exported once by the real command at tp 2, for two prompts at once.
+    """The trained checkpoint with its vision encoder, exported by the real command at tp 2, for two prompts at once.
 
     The command's end and the artifact.
     """

@@ -9,8 +9,6 @@ import pytest
 import torch
 from client_process import PROMPT
 from commands import PICTURE, QUESTION
-from exported_models import Exports
-from random_models import write_random_checkpoint
 from transformers import AutoProcessor
 
 from optimum_gemma4 import NeuronModelForImageTextToText
@@ -19,23 +17,13 @@ from tools.tiny_pictures import draw
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory):
-    return Exports(tmp_path_factory.mktemp("exports"))
+def artifact(exports, random_checkpoint) -> Path:
+    return exports.artifact(random_checkpoint, tensor_parallel_size=2)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    return write_random_checkpoint(tmp_path_factory.mktemp("random") / "checkpoint")
-
-
-@pytest.fixture(scope="module")
-def artifact(exports, checkpoint) -> Path:
-    return exports.artifact(checkpoint, tensor_parallel_size=2)
-
-
-@pytest.fixture(scope="module")
-def expected(exports, checkpoint) -> list[int]:
-    model = exports.model(checkpoint, tensor_parallel_size=2)
+def expected(exports, random_checkpoint) -> list[int]:
+    model = exports.model(random_checkpoint, tensor_parallel_size=2)
     return model.generate(torch.tensor([PROMPT]), max_new_tokens=12, do_sample=False)[0].tolist()
 
 
@@ -76,9 +64,9 @@ def test_an_artifact_that_sees_sees_the_same_after_push_and_pull(hub, client, cl
     }
 
 
-def test_weights_that_the_hub_has_stay_where_they_are(hub, client, artifact, expected, checkpoint, tmp_path):
+def test_weights_that_the_hub_has_stay_where_they_are(hub, client, artifact, expected, random_checkpoint, tmp_path):
     """Pushed without weights; loading fetches them from the base checkpoint, at the commit that was exported."""
-    files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    files = {path.name: path.read_bytes() for path in random_checkpoint.iterdir()}
     exported = hub.add("google/base", files)
     hub.add("google/base", {**files, "model.safetensors": b"a later, broken commit"})
     folder = shutil.copytree(artifact, tmp_path / "artifact")

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exported_models import Exports
 from multimodal_models import (
     ASPECTS,
     BUDGETS,
@@ -27,7 +26,6 @@ from multimodal_models import (
 )
 from safetensors.torch import save_file
 
-from optimum_gemma4 import NeuronModelForImageTextToText
 from optimum_gemma4.exporters.key_table import text_specs, vision_specs
 from optimum_gemma4.modeling.configuration import Gemma4Config
 from optimum_gemma4.modeling.geometry import TextGeometry
@@ -64,11 +62,6 @@ def goldens() -> dict[str, dict[str, torch.Tensor]]:
         with np.load(GOLDEN / f"multimodal_{name}.npz") as file:
             found[name] = {key: torch.from_numpy(value) for key, value in file.items()}
     return found
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory) -> Exports:
-    return Exports(tmp_path_factory.mktemp("multimodal"), NeuronModelForImageTextToText)
 
 
 @pytest.fixture(scope="module")
@@ -155,28 +148,28 @@ def test_goldens_hold_what_they_should(goldens):
 
 
 @pytest.mark.parametrize("names", [("side by side",), ("last",)], ids=" + ".join)
-def test_one_prompt_on_one_rank(exports, checkpoints, goldens, names):
+def test_one_prompt_on_one_rank(image_exports, checkpoints, goldens, names):
     options = {**OPTIONS, "sequence_length": 208, "prefill_buckets": [160], "max_soft_tokens": [70]}
-    model = exports.model(checkpoints["like_31b"], **options)
+    model = image_exports.model(checkpoints["like_31b"], **options)
     assert largest_error(model, goldens["like_31b"], names) < LOGITS_TOLERANCE
 
 
 @pytest.mark.parametrize("names", [("five", "no picture"), ("video", "of 140")], ids=" + ".join)
-def test_two_prompts_on_two_ranks(exports, checkpoints, goldens, names):
-    model = exports.model(checkpoints["like_31b"], **TWO_ROWS)
+def test_two_prompts_on_two_ranks(image_exports, checkpoints, goldens, names):
+    model = image_exports.model(checkpoints["like_31b"], **TWO_ROWS)
     assert largest_error(model, goldens["like_31b"], names) < LOGITS_TOLERANCE
 
 
-def test_soft_tokens_of_every_shape(exports, checkpoints, goldens):
-    model = exports.model(checkpoints["like_31b"], **TWO_ROWS)
+def test_soft_tokens_of_every_shape(image_exports, checkpoints, goldens):
+    model = image_exports.model(checkpoints["like_31b"], **TWO_ROWS)
     assert relative_features_error(model, goldens["like_31b"], [70, 140]) < FEATURES_TOLERANCE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tp", [1, 2, 4])
 @pytest.mark.parametrize("name", list(MULTIMODAL_CONFIGS))
-def test_every_prompt_and_picture(exports, checkpoints, goldens, name, tp):
-    model = exports.model(checkpoints[name], **OPTIONS, tensor_parallel_size=tp)
+def test_every_prompt_and_picture(image_exports, checkpoints, goldens, name, tp):
+    model = image_exports.model(checkpoints[name], **OPTIONS, tensor_parallel_size=tp)
     assert relative_features_error(model, goldens[name], BUDGETS) < FEATURES_TOLERANCE
     errors = {prompt: largest_error(model, goldens[name], (prompt,)) for prompt in PROMPTS_OF[name]}
     assert max(errors.values()) < LOGITS_TOLERANCE, errors
@@ -186,8 +179,8 @@ def test_every_prompt_and_picture(exports, checkpoints, goldens, name, tp):
 @pytest.mark.parametrize("continuous_batching", [True, False])
 @pytest.mark.parametrize("tp", [1, 2, 4])
 @pytest.mark.parametrize("name", list(MULTIMODAL_CONFIGS))
-def test_every_prompt_beside_another(exports, checkpoints, goldens, name, tp, continuous_batching):
-    model = exports.model(
+def test_every_prompt_beside_another(image_exports, checkpoints, goldens, name, tp, continuous_batching):
+    model = image_exports.model(
         checkpoints[name],
         **OPTIONS,
         batch_size=2,
@@ -200,9 +193,9 @@ def test_every_prompt_beside_another(exports, checkpoints, goldens, name, tp, co
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tp", [1, 2, 4])
-def test_tokens_chosen_on_the_device_are_the_same(exports, checkpoints, goldens, tp):
+def test_tokens_chosen_on_the_device_are_the_same(image_exports, checkpoints, goldens, tp):
     options = {**OPTIONS, "on_device_sampling": True}
-    model = exports.model(checkpoints["like_31b"], **options, batch_size=2, tensor_parallel_size=tp)
+    model = image_exports.model(checkpoints["like_31b"], **options, batch_size=2, tensor_parallel_size=tp)
     for names in pairs(PROMPTS_OF["like_31b"]):
         inputs = batch_inputs(names)
         sequences = model.generate(**inputs, **GREEDY)

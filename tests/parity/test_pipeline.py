@@ -8,8 +8,8 @@ the folder's preprocessor, takes that for the tokenizer, and hands both on.
 from pathlib import Path
 
 import pytest
-from exported_models import Exports
 from optimum.neuron.configuration_utils import NeuronConfig
+from parity_prompts import SERVED
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, pipeline
 from transformers.onnx.utils import get_preprocessor
 
@@ -23,20 +23,15 @@ ANSWER = {"role": "assistant", "content": "The capital of France is Paris."}
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory) -> Exports:
-    return Exports(tmp_path_factory.mktemp("pipeline"))
-
-
-@pytest.fixture(scope="module")
 def folder(exports):
-    folder = exports.artifact(CHECKPOINT, sequence_length=96, batch_size=2)
+    folder = exports.artifact(CHECKPOINT, **SERVED)
     copy_side_files(str(CHECKPOINT), folder, budgets=None)
     return folder
 
 
 @pytest.fixture(scope="module")
 def generator(exports, folder):
-    model = exports.model(CHECKPOINT, sequence_length=96, batch_size=2)
+    model = exports.model(CHECKPOINT, **SERVED)
     return pipeline("text-generation", model=model, tokenizer=AutoTokenizer.from_pretrained(folder))
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exported_models import Exports
-from parity_prompts import COMPILED_LENGTH, chats
+from parity_prompts import COMPILED_LENGTH, SERVED, chats
 from transformers import AutoTokenizer
 
 from optimum_gemma4.modeling.text_graphs import _TextGraph
@@ -24,22 +23,18 @@ NAMES = ["capital", "sum", "two turns", "one", "short", "window", "window + 1", 
 TOLERANCE = 1e-3
 SECRET = "river"
 FILLER = (
-    "The cat sleeps in the sun. A train leaves the station at noon. The old man reads a long letter. Rain falls on the "
-    "roof of the barn. The shop sells bread and milk. A bird sings in the tall tree. The road goes over the hill."
+    "The cat sleeps in the sun. A train leaves the station at noon. The old man reads a long letter. Rain falls on "
+    "the roof of the barn. The shop sells bread and milk. A bird sings in the tall tree. The road goes over the hill."
 )
 GREEDY = {"do_sample": False, "eos_token_id": None}
 OPTIONS = {"sequence_length": COMPILED_LENGTH, "prefill_buckets": [32, COMPILED_LENGTH], "torch_dtype": "float32"}
+ONE_GRAPH = {**OPTIONS, "prefill_buckets": [COMPILED_LENGTH]}
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, torch.Tensor]:
     with np.load(GOLDEN) as file:
         return {key: torch.from_numpy(value) for key, value in file.items()}
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory) -> Exports:
-    return Exports(tmp_path_factory.mktemp("parity"))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +46,7 @@ def host(exports):
 @pytest.fixture(scope="module")
 def answers(exports):
     """As most users export it: bf16, tokens chosen on the device."""
-    return exports.model(CHECKPOINT, sequence_length=COMPILED_LENGTH, tensor_parallel_size=2)
+    return exports.model(CHECKPOINT, **SERVED)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +89,10 @@ def test_tokens_and_logits_on_one_rank(host, golden, name):
     assert_follows(golden, [name], output, prompt.shape[1])
 
 
-@pytest.mark.parametrize("tp", [2, 4, 8])
+@pytest.mark.parametrize("tp", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 8])
 def test_tokens_and_logits_on_several_ranks_in_a_batch(exports, golden, tp):
     """Three prompts of unequal length, left-padded: below the window, at it, and far beyond."""
-    model = exports.model(CHECKPOINT, **OPTIONS, on_device_sampling=False, batch_size=3, tensor_parallel_size=tp)
+    model = exports.model(CHECKPOINT, **ONE_GRAPH, on_device_sampling=False, batch_size=3, tensor_parallel_size=tp)
     names = ["short", "window", "long"]
     prompts = [golden[f"{name}.prompt"] for name in names]
     width = max(map(len, prompts))
@@ -109,10 +104,10 @@ def test_tokens_and_logits_on_several_ranks_in_a_batch(exports, golden, tp):
     assert_follows(golden, names, output, width)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_d21_token_match_with_tokens_chosen_on_the_device(exports, golden, batch_size):
     """PEERS.md D21: a match of new tokens, beyond the window, that a wrong cache cannot pass."""
-    model = exports.model(CHECKPOINT, **OPTIONS, batch_size=batch_size, tensor_parallel_size=2)
+    model = exports.model(CHECKPOINT, **ONE_GRAPH, batch_size=batch_size, tensor_parallel_size=2)
     for name in ("long", "two turns"):
         prompt = golden[f"{name}.prompt"][None].expand(batch_size, -1)
         sequences = model.generate(prompt, max_new_tokens=64, **GREEDY)
@@ -138,7 +133,7 @@ def test_smoke_and_generation(answers, golden):
     ],
 )
 def test_chat(answers, tokenizer, question, answer):
-    """In bf16, through the chat template, stopped by <turn|> of generation_config.json: only new tokens are looked at."""
+    """In bf16, by the chat template, stopped by <turn|> of generation_config.json: only new tokens are looked at."""
     assert ask(answers, tokenizer, question) == answer
 
 

@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from exported_models import Exports
 from picture_prompts import ASKED, ENCODED, NEW_TOKENS, PROMPTS, QUESTION, conversation, seeds
 
-from optimum_gemma4 import NeuronModelForImageTextToText
 from optimum_gemma4.modeling.processing import Gemma4Processor, soft_token_counts
 from tools.tiny_pictures import draw
 
@@ -40,11 +38,6 @@ def golden() -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def processor() -> Gemma4Processor:
     return Gemma4Processor.from_pretrained(CHECKPOINT)
-
-
-@pytest.fixture(scope="module")
-def exports(tmp_path_factory) -> Exports:
-    return Exports(tmp_path_factory.mktemp("pictures"), NeuronModelForImageTextToText)
 
 
 def prepared(processor, prompts: list[list[str | int]]):
@@ -90,14 +83,14 @@ def test_the_reference_describes_what_is_drawn(processor, golden, name):
 
 
 @pytest.mark.parametrize("names", [("first", "two"), ("five", "middle")], ids=" + ".join)
-def test_tokens_and_logits_of_a_batch(exports, processor, golden, names):
-    model = exports.model(CHECKPOINT, **OPTIONS, batch_size=2, tensor_parallel_size=2, on_device_sampling=False)
+def test_tokens_and_logits_of_a_batch(image_exports, processor, golden, names):
+    model = image_exports.model(CHECKPOINT, **OPTIONS, batch_size=2, tensor_parallel_size=2, on_device_sampling=False)
     assert_follows(model, processor, golden, names)
 
 
-def test_soft_tokens(exports, processor, golden):
+def test_soft_tokens(image_exports, processor, golden):
     """Five pictures of several aspect ratios."""
-    model = exports.model(CHECKPOINT, **OPTIONS, batch_size=2, tensor_parallel_size=2, on_device_sampling=False)
+    model = image_exports.model(CHECKPOINT, **OPTIONS, batch_size=2, tensor_parallel_size=2, on_device_sampling=False)
     inputs = prepared(processor, [PROMPTS[ENCODED]])
     features = model.get_image_features(inputs["pixel_values"], inputs["image_position_ids"])
     wanted = golden[f"{ENCODED}.features"].split([len(rows) for rows in features])
@@ -107,18 +100,18 @@ def test_soft_tokens(exports, processor, golden):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tp", [1, 4])
-def test_tokens_and_logits_of_every_prompt(exports, processor, golden, tp):
-    model = exports.model(CHECKPOINT, **OPTIONS, tensor_parallel_size=tp, on_device_sampling=False)
+def test_tokens_and_logits_of_every_prompt(image_exports, processor, golden, tp):
+    model = image_exports.model(CHECKPOINT, **OPTIONS, tensor_parallel_size=tp, on_device_sampling=False)
     for name in PROMPTS:
         assert_follows(model, processor, golden, (name,))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_hundred_fresh_pictures_are_described(exports, processor, golden, dtype):
+def test_a_hundred_fresh_pictures_are_described(image_exports, processor, golden, dtype):
     """At least 95 are described as they were drawn; in fp32 every answer is transformers', right or wrong."""
     options = {**OPTIONS, "sequence_length": 128, "prefill_buckets": [112], "torch_dtype": dtype}
-    model = exports.model(CHECKPOINT, **options, batch_size=ROWS)
+    model = image_exports.model(CHECKPOINT, **options, batch_size=ROWS)
     right, alike = 0, 0
     for start in range(0, len(ASKED), ROWS):
         asked = ASKED[start : start + ROWS]
