@@ -123,17 +123,21 @@ print(sum(type(finder).__name__ == "SimulatorFinder" for finder in sys.meta_path
     assert result.stdout.strip() == "1" and len(result.stderr.splitlines()) == 1
 
 
-PLATFORM = """
+def test_the_simulated_instance_is_the_target_s(tmp_path):
+    """In a process for each target, since optimum-neuron asks once; importing it takes the time, so they are forks."""
+    code = """
+import os
+activate()
 from optimum.neuron.utils import system
 from optimum.neuron.utils.instance import current_instance_type
-print(system.get_instance_name(), system.get_available_cores(), current_instance_type())
+for target in (None, "trn1", "inf2"):
+    if os.fork():
+        os.wait()
+        continue
+    if target:
+        os.environ["NEURON_PLATFORM_TARGET_OVERRIDE"] = target
+    print(system.get_instance_name(), system.get_available_cores(), current_instance_type(), flush=True)
+    os._exit(0)
 """
-
-
-@pytest.mark.parametrize(
-    ("target", "expected"),
-    [(None, "trn2.48xlarge 64 trn2"), ("trn1", "trn1.32xlarge 32 trn1"), ("inf2", "inf2.48xlarge 24 trn1")],
-)
-def test_the_simulated_instance_is_the_target_s(tmp_path, target, expected):
-    override = f"import os; os.environ['NEURON_PLATFORM_TARGET_OVERRIDE'] = {target!r}\n" if target else ""
-    assert python(override + "activate()" + PLATFORM, tmp_path).stdout.strip() == expected
+    found = python(code, tmp_path).stdout.splitlines()
+    assert found == ["trn2.48xlarge 64 trn2", "trn1.32xlarge 32 trn1", "inf2.48xlarge 24 trn1"]

@@ -11,7 +11,7 @@ import pytest
 from test_sim_activation import ALONE
 
 
-WEIGHT_MIB = 256
+WEIGHT_MIB = 128
 # Anonymous memory only (RssAnon): pages of mapped checkpoint files can be dropped and do not count.
 RUN = """
 import json, os, sys, threading, time

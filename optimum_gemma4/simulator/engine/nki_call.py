@@ -61,8 +61,8 @@ class NkiCall:
         name = f"{kernel.__module__}:{kernel.__name__}"
         if getattr(_found(name), "function", _found(name)) is not kernel.function:
             raise GraphError(
-                f"NKI kernel {name}: a traced model finds its kernels again by module and name; define this one at the "
-                "top level of a module that can be imported."
+                f"NKI kernel {name}: a traced model finds its kernels again by module and name; define this one at "
+                "the top level of a module that can be imported."
             )
         positional = [_encode(value, tensors, name) for value in args]
         keywords = {key: _encode(value, tensors, name) for key, value in kwargs.items()}
@@ -171,8 +171,8 @@ def _encode(value, tensors: list[torch.Tensor], kernel: str):
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise GraphError(
-        f"NKI kernel {kernel}: a {type(value).__name__} is an argument; in a traced model the simulator takes tensors, "
-        "numbers, strings, None, and lists and tuples of these."
+        f"NKI kernel {kernel}: a {type(value).__name__} is an argument; in a traced model the simulator takes "
+        "tensors, numbers, strings, None, and lists and tuples of these."
     )
 
 

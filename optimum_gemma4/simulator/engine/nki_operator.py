@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """NKI kernels as a torch operator: the node that a traced model gets where the SDK's graph has a custom call.
 
-On several ranks the node runs once for each, as every rank of a device runs its own kernel: operands that differ between
-ranks carry the rank axis, `on_ranks` says which. OPTIMUM_GEMMA4_NKI chooses what runs (`policy.nki_mode`).
+On several ranks the node runs once for each, as every rank of a device runs its own kernel: operands that differ
+between ranks carry the rank axis, `on_ranks` says which. OPTIMUM_GEMMA4_NKI chooses what runs (`policy.nki_mode`).
 """
 
 import torch
@@ -21,7 +21,8 @@ def record_kernel(kernel, grid, args: tuple, kwargs: dict):
     """Put a call of a `Kernel` into the graph that is being recorded.
 
     Returns:
-        What the kernel returns; with `nki_jit`'s convention the arguments that it stored to, which now hold the results.
+        What the kernel returns; with `nki_jit`'s convention the arguments that it stored to, which now hold the
+        results.
     """
     from torch_neuronx.utils import get_platform_target
 

@@ -82,8 +82,8 @@ def record(
         outputs = pytree.tree_leaves(result)
         if len({id(output) for output in outputs}) < len(outputs):
             raise GraphError(
-                f"{where}: the model returns one tensor twice, and the SDK counts it once: the outputs after it, states "
-                "among them, would be taken for others. Return a clone."
+                f"{where}: the model returns one tensor twice, and the SDK counts it once: the outputs after it, "
+                "states among them, would be taken for others. Return a clone."
             )
         for output in outputs:
             if not isinstance(output, torch.Tensor):

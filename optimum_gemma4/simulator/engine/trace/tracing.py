@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class RankGraph:
-    """The recorded graph of one rank, with what its placeholders and outputs are; `model` is what it is a bucket of."""
+    """The recorded graph of one rank, with what its placeholders and outputs are; a bucket of `model`."""
 
     model: str
     key: str
@@ -61,8 +61,8 @@ def record_graph(
     scalars = [name for name, tensor in state.items() if tensor.dim() == 0]
     if scalars:
         raise GraphError(
-            f"{key}: {', '.join(scalars[:3])} without an axis: torch_xla makes one input of the graph of all parameters "
-            "without an axis that are equal while tracing, so that they share what is loaded later. Give them shape [1]."
+            f"{key}: {', '.join(scalars[:3])} without an axis: torch_xla makes one input of the graph of all "
+            "parameters without an axis that are equal while tracing, and they share what is loaded later. Give them shape [1]."
         )
     if order is not None and set(order) == set(state):
         state = {name: state[name] for name in order}
@@ -150,8 +150,8 @@ def _check_unused_inputs(graph: RankGraph, lowered: fx.Graph, unused: dict[str, 
     first, expected = unused.setdefault(graph.model, (graph.key, found))
     if found != expected:
         raise GraphError(
-            f"{graph.key} does not use its inputs {found}, and {first}, a graph of the same model, {expected}: the SDK "
-            "drops those of the first from every call. Use the same inputs in both, or add them as two models."
+            f"{graph.key} does not use its inputs {found}, and {first}, a graph of the same model, {expected}: the "
+            "SDK drops those of the first from every call. Use the same inputs in both, or add them as two models."
         )
 
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stand-in for torch_neuronx.xla_impl.ops: RMS norm, top-k and argmax, NKI kernels, and HLO built by hand.
 
-Each is plain torch on the CPU. `nki_jit()(kernel)[grid](...)` calls a kernel that stores its results to arguments: one
-written in NKI, which runs as `engine/nki_operator.py` says, or one of the compiler's own that optimum-neuron uses, which
-are torch functions here.
+Each is plain torch on the CPU. `nki_jit()(kernel)[grid](...)` calls a kernel that stores its results to arguments:
+one written in NKI, which runs as `engine/nki_operator.py` says, or one of the compiler's own that optimum-neuron uses,
+which are torch functions here.
 """
 
 from collections.abc import Callable

@@ -13,6 +13,7 @@ from ..parallel_state import (
     initialize_model_parallel,
     model_parallel_is_initialized,
 )
+from .sharded import new_sharded_parameter
 
 
 class BaseParallelLayer(nn.Module):
@@ -34,7 +35,21 @@ class BaseParallelLayer(nn.Module):
 
 
 class BaseParallelLinear(BaseParallelLayer):
-    """Initialisation of a parallel linear layer's weight."""
+    """The weight and bias of a parallel linear layer, from the attributes that its constructor has set."""
+
+    def _make_weight(self, shape: tuple[int, int], partition_dim: int, device: torch.device | None) -> None:
+        self.weight, master = new_sharded_parameter(
+            shape,
+            partition_dim=partition_dim,
+            num_partitions=self.tensor_parallel_group.size(),
+            initialize=self._init_weight,
+            dtype=self.dtype,
+            device=device,
+            stride=self.stride,
+            rank_ordering=self.rank_ordering,
+        )
+        self.master_weight = master if self.keep_master_weight else None
+        self.device = self.weight.device
 
     def _init_weight(self, weight: torch.Tensor) -> None:
         if self.arg_init_method is None:

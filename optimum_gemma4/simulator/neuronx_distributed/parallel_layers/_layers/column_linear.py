@@ -15,7 +15,6 @@ from torch.distributed import ProcessGroup
 from ..mappings import _gather_along_dim
 from ..utils import divide, get_padding_length, set_tensor_model_parallel_attributes
 from .base import BaseParallelLinear, parallel_group, sequence_dimension_of, unexpected_size
-from .sharded import new_sharded_parameter
 
 
 class ColumnParallelLinear(BaseParallelLinear):
@@ -74,18 +73,7 @@ class ColumnParallelLinear(BaseParallelLinear):
         self.sequence_dimension = sequence_dimension_of(sequence_parallel_enabled, sequence_dimension)
         self.reduce_dtype = reduce_dtype if reduce_dtype is not None else dtype
 
-        self.weight, master = new_sharded_parameter(
-            (self.output_size_per_partition, input_size),
-            partition_dim=0,
-            num_partitions=world_size,
-            initialize=self._init_weight,
-            dtype=dtype,
-            device=device,
-            stride=stride,
-            rank_ordering=rank_ordering,
-        )
-        self.master_weight = master if keep_master_weight else None
-        self.device = self.weight.device
+        self._make_weight((self.output_size_per_partition, input_size), partition_dim=0, device=device)
         if bias:
             size = self.output_size if gather_output else self.output_size_per_partition
             self.bias = self._new_bias(size, fan_in=input_size)

@@ -17,7 +17,6 @@ from .. import comm
 from ..mappings import _reduce_scatter_along_dim, scatter_to_tensor_model_parallel_region
 from ..utils import divide, get_padding_length
 from .base import BaseParallelLinear, parallel_group, sequence_dimension_of, unexpected_size
-from .sharded import new_sharded_parameter
 
 
 class RowParallelLinear(BaseParallelLinear):
@@ -79,18 +78,7 @@ class RowParallelLinear(BaseParallelLinear):
         self.keep_master_weight = keep_master_weight
         self.skip_bias_add = skip_bias_add
 
-        self.weight, master = new_sharded_parameter(
-            (output_size, self.input_size_per_partition),
-            partition_dim=1,
-            num_partitions=world_size,
-            initialize=self._init_weight,
-            dtype=dtype,
-            device=device,
-            stride=stride,
-            rank_ordering=rank_ordering,
-        )
-        self.master_weight = master if keep_master_weight else None
-        self.device = self.weight.device
+        self._make_weight((output_size, self.input_size_per_partition), partition_dim=1, device=device)
         if bias:
             self.bias = self._new_bias(output_size, fan_in=self.input_size_per_partition)
             self.bias.sequence_parallel_enabled = sequence_parallel_enabled
