@@ -26,8 +26,8 @@ from transformers import pipeline as transformers_pipeline
 from transformers.pipelines.image_text_to_text import Chat
 
 from .processing.batching import images_per_prompt
+from .processing.call_options import CALL_OPTIONS
 from .processing.chat import collect_media, with_content_lists
-from .processing.processor import CALL_OPTIONS
 
 
 __all__ = ["Gemma4ImageTextToTextPipeline", "Gemma4TextGenerationPipeline", "pipeline"]

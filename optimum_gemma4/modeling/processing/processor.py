@@ -14,31 +14,17 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 from transformers.image_processing_utils import BatchFeature
-from transformers.processing_utils import ImagesKwargs, ProcessingKwargs, ProcessorMixin
+from transformers.processing_utils import ProcessorMixin
 
 from .batching import images_per_prompt, require_matching_counts
-from .chat import collect_media, with_content_lists
+from .call_options import CALL_OPTIONS, BudgetKwargs, Gemma4ProcessorKwargs
+from .chat import collect_media, normalized, with_content_lists
 from .image_processor import Gemma4ImageProcessor
 from .video import DEFAULT_VIDEO_PROCESSOR, frame_times, list_videos
 
 
 VIDEO_TOKEN = "<|video|>"
 _IMAGE_TYPE, _VIDEO_TYPE = 1, 2
-
-
-class Gemma4ImagesKwargs(ImagesKwargs, total=False):
-    """Options of the image processor that a call may set."""
-
-    patch_size: int | None
-    max_soft_tokens: int | None
-    pooling_kernel_size: int | None
-
-
-class Gemma4ProcessorKwargs(ProcessingKwargs, total=False):
-    """Options of a call, with the defaults of transformers 5.23."""
-
-    images_kwargs: Gemma4ImagesKwargs
-    _defaults = {"text_kwargs": {"padding": True, "return_mm_token_type_ids": True}}
 
 
 class Gemma4Processor(ProcessorMixin):
@@ -144,23 +130,29 @@ class Gemma4Processor(ProcessorMixin):
         """Renders a conversation, or a batch of them, and with `tokenize=True` processes it.
 
         Content may be a string or a list of `{"type": "text", "text": ...}`, `{"type": "image", "image": ...}` (or
-        under `url`, `path`, `base64`) and `{"type": "video", "video": frames}`.
+        under `url`, `path`, `base64`; or as OpenAI's `image_url`) and `{"type": "video", "video": frames}`.
 
         Args:
             conversation: a list of messages, or a list of such lists.
             chat_template: another template than the processor's.
             **kwargs: `tokenize`, `return_dict`, `add_generation_prompt`, variables of the template such as
-                `enable_thinking`, and with `tokenize` the options of `__call__`.
+                `enable_thinking`, and with `tokenize` the options of `__call__`, also as the dict `processor_kwargs`.
 
         Returns:
             The prompt(s); with `tokenize` the input ids, with `return_dict` too what `__call__` returns.
         """
+        if kwargs.pop("sanitize_control_tokens", False):
+            raise ValueError(
+                "sanitize_control_tokens is not supported: take the control tokens out of the messages before the call."
+            )
         tokenize, return_dict = kwargs.pop("tokenize", False), kwargs.pop("return_dict", False)
+        processor_kwargs = kwargs.pop("processor_kwargs", None) or {}
+        conversation = normalized(conversation)
         prompt = super().apply_chat_template(conversation, chat_template, **kwargs)
         if not tokenize:
             return prompt
         images, videos = collect_media(with_content_lists(conversation))
-        call_options = {key: value for key, value in kwargs.items() if key in CALL_OPTIONS}
+        call_options = {key: value for key, value in kwargs.items() if key in CALL_OPTIONS} | processor_kwargs
         outputs = self(
             text=prompt, images=images if any(images) else None, videos=videos if any(videos) else None, **call_options
         )
@@ -206,7 +198,7 @@ class Gemma4Processor(ProcessorMixin):
         if len(metadata) != len(videos):
             raise ValueError(f"Got {len(videos)} videos and {len(metadata)} `video_metadata`; expected one for each.")
         frames = [frame for video in videos for frame in video]
-        budget = {key: self.video_processor[key] for key in ("max_soft_tokens", "patch_size", "pooling_kernel_size")}
+        budget = {name: options.get(name) or self.video_processor[name] for name in BudgetKwargs.__annotations__}
         data = self.image_processor(frames, **budget)
         counts = iter(data["num_soft_tokens_per_image"])
         groups = []
@@ -235,9 +227,3 @@ class Gemma4Processor(ProcessorMixin):
             types = {self.image_token_id: _IMAGE_TYPE, self.video_token_id: _VIDEO_TYPE}
             encoded["mm_token_type_ids"] = [[types.get(token, 0) for token in ids] for ids in encoded["input_ids"]]
         return encoded
-
-
-# Names of the options of a call, for those who pass some of them on
-CALL_OPTIONS = {
-    name for group in Gemma4ProcessorKwargs.__annotations__.values() for name in getattr(group, "__annotations__", ())
-} | {"text_kwargs", "images_kwargs", "videos_kwargs", "common_kwargs"}

@@ -38,8 +38,8 @@ def list_videos(videos: Any) -> list[list[Any]]:
     """Flattens videos of a batch to one list, in order.
 
     Args:
-        videos: one video, a list of videos, or a list of such lists (one per prompt). A video is a list of frames or
-            an array [frames, height, width, channels] (or channels first).
+        videos: one video, a list of videos, or a list of such lists (one per prompt, which may be empty). A video is a
+            list of frames or an array [frames, height, width, channels] (or channels first).
 
     Returns:
         A list of videos, each a non-empty list of frames.
@@ -48,6 +48,8 @@ def list_videos(videos: Any) -> list[list[Any]]:
         ValueError: if a video has no frames, or is neither frames nor an array of four dimensions.
     """
     if not _is_video(videos) and isinstance(videos, (list, tuple)):
+        if any(not _is_video(element) for element in videos):  # one list per prompt
+            videos = [element for element in videos if not isinstance(element, (list, tuple)) or element]
         return [video for element in videos for video in list_videos(element)]
     if not _is_video(videos):
         raise ValueError(

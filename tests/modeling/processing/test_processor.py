@@ -164,6 +164,50 @@ def test_chat_image_without_source_is_an_error(processor):
         processor.apply_chat_template(chat, tokenize=True)
 
 
+@pytest.mark.parametrize("nest", [lambda url: {"url": url}, lambda url: url])
+def test_images_as_openai_writes_them_are_images(processor, tmp_path, nest):
+    """Gemma 4's template skips parts of other types: these would be dropped without a word."""
+    file = tmp_path / "picture.png"
+    file.write_bytes(png(IMAGE))
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "max_soft_tokens": 70}
+    image, image_url = (
+        processor.apply_chat_template([{"role": "user", "content": [part, {"type": "text", "text": "a"}]}], **options)
+        for part in ({"type": "image", "image": IMAGE}, {"type": "image_url", "image_url": nest(str(file))})
+    )
+    assert torch.equal(image["input_ids"], image_url["input_ids"]) and (image["mm_token_type_ids"] == 1).any()
+    assert torch.equal(image["pixel_values"], image_url["pixel_values"])
+
+
+def test_templates_see_messages_as_in_transformers_5(processor):
+    template = (
+        "{% for message in messages %}{{ message['name'] | default('?') }} {{ message['reasoning_content'] }}/"
+        "{{ message['thinking'] }} {{ 'content' in message }};{% endfor %}"
+    )
+    chat = [
+        {"role": "tool", "name": None, "content": None, "thinking": "a"},
+        {"role": "assistant", "name": "n", "content": "x", "reasoning": "b"},
+    ]
+    given = json.dumps(chat)
+    assert processor.apply_chat_template(chat, chat_template=template) == "? a/a False;n b/b True;"
+    assert processor.apply_chat_template([chat, chat[:1]], chat_template=template)[1] == "? a/a False;"
+    assert json.dumps(chat) == given
+
+
+def test_options_of_the_call_may_come_as_one_dict(processor):
+    chat = [{"role": "user", "content": [{"type": "image", "image": IMAGE}]}]
+    options = {"return_tensors": "pt", "max_soft_tokens": 70}
+    outputs = processor.apply_chat_template(chat, tokenize=True, return_dict=True, processor_kwargs=options)
+    assert outputs["pixel_values"].shape == (1, 630, 768)
+
+
+def test_what_a_chat_cannot_have_is_refused(processor):
+    audio = [{"role": "user", "content": [{"type": "audio", "audio": "speech.wav"}]}]
+    with pytest.raises(ValueError, match="has audio"):
+        processor.apply_chat_template(audio, tokenize=True)
+    with pytest.raises(ValueError, match="sanitize_control_tokens"):
+        processor.apply_chat_template([{"role": "user", "content": "hi"}], sanitize_control_tokens=True)
+
+
 def test_bad_conversations_are_errors(processor):
     with pytest.raises(ValueError, match="message is a str"):
         processor.apply_chat_template(["hello"], chat_template="x", tokenize=True)

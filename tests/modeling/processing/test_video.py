@@ -49,6 +49,24 @@ def test_video_in_a_chat(processor):
     assert outputs["num_frames_per_video"] == [3]
 
 
+def test_chats_with_a_video_and_without_one_make_a_batch(processor):
+    chats = [
+        [{"role": "user", "content": [{"type": "video", "video": FRAMES}]}],
+        [{"role": "user", "content": "no video"}],
+    ]
+    outputs = processor.apply_chat_template(chats, tokenize=True, return_dict=True)
+    assert outputs["num_frames_per_video"] == [3]
+    assert [2 in types for types in outputs["mm_token_type_ids"]] == [True, False]
+
+
+@pytest.mark.parametrize("options", [{"max_soft_tokens": 140}, {"videos_kwargs": {"max_soft_tokens": 140}}])
+def test_a_budget_that_is_given_is_that_of_frames_too(processor, options):
+    """As in transformers: a budget given flat is for images and frames alike."""
+    outputs = processor(text="<|image|> <|video|>", images=FRAMES[0], videos=FRAMES, **options)
+    assert outputs["pixel_values_videos"].shape == (3, 1260, 768)
+    assert outputs["pixel_values"].shape == (1, 1260 if "max_soft_tokens" in options else 2520, 768)
+
+
 def test_shapes_of_videos():
     array = np.zeros((2, 8, 9, 3), np.uint8)
     assert [len(video) for video in list_videos(array)] == [2]
