@@ -29,10 +29,11 @@ class Exports:
 
     def artifact(self, checkpoint: Path, **options) -> Path:
         """The folder of an export with these options of `get_neuron_config`."""
+        options = {**self.OPTIONS, **options}
         key = f"{checkpoint} {sorted(options.items())}"
         if key not in self._artifacts:
             model_class = get_neuron_model_class("gemma4", self._auto_class.task, "inference")
-            neuron_config = model_class.get_neuron_config(checkpoint, **{**self.OPTIONS, **options})
+            neuron_config = model_class.get_neuron_config(checkpoint, **options)
             model = self._auto_class.export(str(checkpoint), neuron_config=neuron_config)
             folder = self._folder / f"export_{len(self._artifacts)}"
             model.save_pretrained(str(folder))

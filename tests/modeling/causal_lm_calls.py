@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of exported text models without `generate()`: random prompts, padded on the right, as rows of a batch."""
+"""Calls of exported text models without `generate()`: random prompts, padded on the right, as rows of a batch.
+
+And what the text models of this folder are compiled for, the same for all tests, so that they are exported once.
+"""
 
 import torch
 from random_models import VOCAB_SIZE
 
 
-BUCKETS = [12, 32]
+BUCKETS = [12, 40]
 HOST = {"on_device_sampling": False, "batch_size": 3, "prefill_buckets": BUCKETS}
 CONTINUOUS = {**HOST, "continuous_batching": True}
 STATIC = {**HOST, "continuous_batching": False}
 ON_DEVICE = {"batch_size": 3, "prefill_buckets": BUCKETS, "tensor_parallel_size": 2}
+WITH_LOGITS = {**ON_DEVICE, "batch_size": 1, "output_logits": True}
 
 
 def prompt(length: int, seed: int = 0) -> torch.Tensor:

@@ -2,8 +2,9 @@
 """Exported random models, with and without a vision encoder, made once for the tests of this folder."""
 
 import pytest
-from generation_prompts import OPTIONS
-from image_conversations import CONTINUOUS, STATIC
+from causal_lm_calls import CONTINUOUS, ON_DEVICE
+from image_conversations import CONTINUOUS as IMAGES_CONTINUOUS
+from image_conversations import STATIC as IMAGES_STATIC
 from random_models import write_random_image_checkpoint
 
 
@@ -16,22 +17,22 @@ def image_checkpoint(tmp_path_factory):
 @pytest.fixture(scope="session")
 def host(exports, random_checkpoint):
     """The text model with its logits on the host."""
-    return exports.model(random_checkpoint, **OPTIONS, on_device_sampling=False)
+    return exports.model(random_checkpoint, **CONTINUOUS)
 
 
 @pytest.fixture(scope="session")
 def device(exports, random_checkpoint):
     """The text model on two ranks, which choose the tokens."""
-    return exports.model(random_checkpoint, **OPTIONS, on_device_sampling=True, tensor_parallel_size=2)
+    return exports.model(random_checkpoint, **ON_DEVICE)
 
 
 @pytest.fixture(scope="session")
 def sees(image_exports, image_checkpoint):
     """The model that takes images, on one rank, with its logits on the host."""
-    return image_exports.model(image_checkpoint, **CONTINUOUS)
+    return image_exports.model(image_checkpoint, **IMAGES_CONTINUOUS)
 
 
 @pytest.fixture(scope="session")
 def sees_static(image_exports, image_checkpoint):
     """The same on four ranks, without continuous batching."""
-    return image_exports.model(image_checkpoint, **STATIC)
+    return image_exports.model(image_checkpoint, **IMAGES_STATIC)

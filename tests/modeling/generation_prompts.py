@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random prompts for `generate()`, padded on either side, and what their models are compiled for."""
+"""Random prompts for `generate()`, padded on either side; the models are those of `causal_lm_calls`."""
 
 import torch
+from causal_lm_calls import BUCKETS
+from exported_models import Exports
 from random_models import VOCAB_SIZE
 
 
-SEQUENCE_LENGTH = 64
-LONGEST_PROMPT = 40
-OPTIONS = {"batch_size": 3, "sequence_length": SEQUENCE_LENGTH, "prefill_buckets": [LONGEST_PROMPT]}
+SEQUENCE_LENGTH = Exports.OPTIONS["sequence_length"]
+LONGEST_PROMPT = BUCKETS[-1]
 GREEDY = {"do_sample": False, "eos_token_id": None}
 
 

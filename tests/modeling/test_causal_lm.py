@@ -7,7 +7,7 @@ one row at a time: rows, padding, batch places and earlier conversations must no
 
 import pytest
 import torch
-from causal_lm_calls import BUCKETS, CONTINUOUS, ON_DEVICE, STATIC, prefill, prompt, rows_of
+from causal_lm_calls import BUCKETS, CONTINUOUS, ON_DEVICE, STATIC, WITH_LOGITS, prefill, prompt, rows_of
 from random_models import VOCAB_SIZE, WINDOW
 
 from optimum_gemma4 import NeuronModelForCausalLM
@@ -27,16 +27,11 @@ def greedy(model, ids: torch.Tensor, count: int, seq_id: int) -> list[torch.Tens
 
 
 @pytest.fixture(scope="module")
-def continuous(exports, random_checkpoint):
-    return exports.model(random_checkpoint, **CONTINUOUS)
-
-
-@pytest.fixture(scope="module")
 def static(exports, random_checkpoint):
     return exports.model(random_checkpoint, **STATIC)
 
 
-@pytest.fixture(params=["continuous", "static"])
+@pytest.fixture(params=["host", "static"])
 def model(request):
     return request.getfixturevalue(request.param)
 
@@ -47,14 +42,14 @@ def test_forward_returns_float32_logits_of_the_last_token(model):
     assert step(model, [7, 8], [5, 9], [0, 1]).shape == (2, 1, VOCAB_SIZE)
 
 
-def test_on_device_sampling_returns_the_greedy_tokens(exports, random_checkpoint, continuous):
+def test_on_device_sampling_returns_the_greedy_tokens(exports, random_checkpoint, host):
     sampling = exports.model(random_checkpoint, **ON_DEVICE)
     tokens = prefill(sampling, prompt(5), prompt(20))
     assert tokens.shape == (2,)
-    assert tokens.tolist() == prefill(continuous, prompt(5), prompt(20))[:, 0].argmax(-1).tolist()
+    assert tokens.tolist() == prefill(host, prompt(5), prompt(20))[:, 0].argmax(-1).tolist()
 
 
-@pytest.mark.parametrize("lengths", [(2, 12), (13, 31), (1, 32), (12, 1, 12), (BUCKETS[-1], 2, 3)])
+@pytest.mark.parametrize("lengths", [(2, 12), (13, 39), (1, 40), (12, 1, 12), (BUCKETS[-1], 2, 3)])
 def test_rows_of_a_batch_do_not_see_each_other(model, lengths):
     prompts = [prompt(length) for length in lengths]
     batch = prefill(model, *prompts)
@@ -91,7 +86,7 @@ def test_zeros_after_the_first_column_are_padding_too(model):
 
 
 def test_the_shortest_graph_that_holds_the_prompt_runs(model):
-    assert [model.context_encoding_model.bucket(length) for length in (1, 12, 13, 32)] == [12, 12, 32, 32]
+    assert [model.context_encoding_model.bucket(length) for length in (1, 12, 13, 40)] == [12, 12, 40, 40]
 
 
 @pytest.mark.parametrize("order", [[2], [2, 0], [1, 2, 0], [0, 2]])
@@ -149,18 +144,18 @@ def test_a_second_conversation_finds_no_trace_of_the_first(exports, random_check
         ({"input_ids": [[0, 5, 6]], "position_ids": [[-1, 0, 1]]}, "padded on the right"),
         ({"input_ids": [[5, 6, 7]], "position_ids": [[0, -1, 2]]}, "must be 0, 1, 2"),
         ({"input_ids": [[5, 6, 7]], "position_ids": [[0, 1, 1]]}, "must be 0, 1, 2"),
-        ({"input_ids": [list(range(33))], "position_ids": [list(range(33))]}, "longer than the 32 that were compiled"),
+        ({"input_ids": [list(range(41))], "position_ids": [list(range(41))]}, "longer than the 40 that were compiled"),
     ],
 )
-def test_calls_that_the_graphs_cannot_take_are_refused(continuous, arguments, message):
+def test_calls_that_the_graphs_cannot_take_are_refused(host, arguments, message):
     with pytest.raises(ValueError, match=message):
-        continuous(**{name: torch.tensor(value) for name, value in arguments.items()})
+        host(**{name: torch.tensor(value) for name, value in arguments.items()})
 
 
 @pytest.mark.parametrize("name", ["output_attentions", "output_hidden_states"])
-def test_outputs_that_the_graphs_do_not_have_are_refused(continuous, name):
+def test_outputs_that_the_graphs_do_not_have_are_refused(host, name):
     with pytest.raises(ValueError, match=name):
-        continuous(*rows_of(prompt(3)), **{name: True})
+        host(*rows_of(prompt(3)), **{name: True})
 
 
 def test_sampling_parameters_are_checked_and_no_filter_means_the_widest_one(exports, random_checkpoint):
@@ -175,8 +170,8 @@ def test_sampling_parameters_are_checked_and_no_filter_means_the_widest_one(expo
     assert all(sampling(*arguments, sampling_params=cold).item() == best for _ in range(20))
 
 
-def test_output_logits_come_with_the_tokens(exports, random_checkpoint, continuous):
-    model = exports.model(random_checkpoint, **{**ON_DEVICE, "batch_size": 1, "output_logits": True})
+def test_output_logits_come_with_the_tokens(exports, random_checkpoint, host):
+    model = exports.model(random_checkpoint, **WITH_LOGITS)
     tokens, logits = prefill(model, prompt(11))
-    torch.testing.assert_close(logits, prefill(continuous, prompt(11)), rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits, prefill(host, prompt(11)), rtol=0, atol=1e-4)
     assert tokens.tolist() == logits[:, 0].argmax(-1).tolist()

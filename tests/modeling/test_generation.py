@@ -8,7 +8,8 @@ numbers. How much fits, and what is refused: `test_generation_limits.py`.
 
 import pytest
 import torch
-from generation_prompts import GREEDY, OPTIONS, SEQUENCE_LENGTH, padded, prompts
+from causal_lm_calls import STATIC, WITH_LOGITS
+from generation_prompts import GREEDY, padded, prompts
 from random_models import STOP_IDS, VOCAB_SIZE
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.generation import GenerationMixin
@@ -19,7 +20,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 @pytest.fixture(scope="module")
 def device_static(exports, random_checkpoint):
-    return exports.model(random_checkpoint, **OPTIONS, on_device_sampling=True, continuous_batching=False)
+    return exports.model(random_checkpoint, **{**STATIC, "on_device_sampling": True})
 
 
 def alone(model, row: torch.Tensor, count: int) -> torch.Tensor:
@@ -186,9 +187,7 @@ def test_sampling_on_the_device_follows_its_parameters(device):
 
 
 def test_a_dictionary_from_on_device_sampling(exports, random_checkpoint):
-    model = exports.model(
-        random_checkpoint, sequence_length=SEQUENCE_LENGTH, on_device_sampling=True, output_logits=True
-    )
+    model = exports.model(random_checkpoint, **WITH_LOGITS)
     ids = prompts(6)[0][None]
     result = model.generate(
         ids, max_new_tokens=4, return_dict_in_generate=True, output_logits=True, do_sample=False, eos_token_id=None

@@ -15,11 +15,6 @@ from optimum_gemma4 import NeuronModelForCausalLM
 from optimum_gemma4.modeling.causal_lm import Gemma4NeuronModelForCausalLM
 
 
-@pytest.fixture(scope="module")
-def continuous(exports, random_checkpoint):
-    return exports.model(random_checkpoint, **CONTINUOUS)
-
-
 def test_the_artifact_holds_what_loading_needs(exports, random_checkpoint):
     folder = exports.artifact(random_checkpoint, **ON_DEVICE)
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -46,32 +41,32 @@ def test_tracing_reads_no_weights(tmp_path, random_checkpoint):
         model.load_weights(bare)
 
 
-def test_a_loaded_model_can_be_saved_again(exports, random_checkpoint, tmp_path, continuous):
-    continuous.save_pretrained(str(tmp_path / "again"))
+def test_a_loaded_model_can_be_saved_again(exports, random_checkpoint, tmp_path, host):
+    host.save_pretrained(str(tmp_path / "again"))
     again = NeuronModelForCausalLM.from_pretrained(str(tmp_path / "again"))
-    assert torch.equal(prefill(again, prompt(9)), prefill(continuous, prompt(9)))
+    assert torch.equal(prefill(again, prompt(9)), prefill(host, prompt(9)))
 
 
 def test_weights_beside_the_graphs_in_the_hubs_layout_are_sharded_while_loading(
-    exports, random_checkpoint, tmp_path, continuous
+    exports, random_checkpoint, tmp_path, host
 ):
     folder = shutil.copytree(exports.artifact(random_checkpoint, **CONTINUOUS), tmp_path / "hub")
     shutil.rmtree(folder / "checkpoint")
     shutil.copy(random_checkpoint / "model.safetensors", folder)
     loaded = NeuronModelForCausalLM.from_pretrained(str(folder))
     # Weights at other addresses take other paths through the matrix products.
-    torch.testing.assert_close(prefill(loaded, prompt(9)), prefill(continuous, prompt(9)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(prefill(loaded, prompt(9)), prefill(host, prompt(9)), atol=1e-5, rtol=0)
 
 
-def test_exported_with_weights_it_runs_at_once(random_checkpoint, continuous):
-    neuron_config = continuous.neuron_config
+def test_exported_with_weights_it_runs_at_once(random_checkpoint, host):
+    neuron_config = host.neuron_config
     model = NeuronModelForCausalLM.export(str(random_checkpoint), neuron_config=neuron_config, load_weights=True)
-    torch.testing.assert_close(prefill(model, prompt(9)), prefill(continuous, prompt(9)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(prefill(model, prompt(9)), prefill(host, prompt(9)), atol=1e-5, rtol=0)
 
 
-def test_generation_defaults_are_the_checkpoints(continuous):
-    assert continuous.generation_config.eos_token_id == STOP_IDS
-    assert continuous.generation_config.top_k == 64
+def test_generation_defaults_are_the_checkpoints(host):
+    assert host.generation_config.eos_token_id == STOP_IDS
+    assert host.generation_config.top_k == 64
 
 
 def test_generation_defaults_come_from_the_configuration_without_a_file(exports, random_checkpoint, tmp_path):
@@ -132,7 +127,7 @@ def test_a_parallel_size_that_does_not_divide_the_model_is_refused_with_those_th
         NeuronModelForCausalLM.export(str(random_checkpoint), neuron_config=neuron_config)
 
 
-def test_a_multimodal_configuration_is_reduced_to_its_text_model(tmp_path, exports, random_checkpoint, continuous):
+def test_a_multimodal_configuration_is_reduced_to_its_text_model(tmp_path, exports, random_checkpoint, host):
     """The same weights under the multimodal names, in a checkpoint that also names a vision encoder."""
     multimodal = tmp_path / "multimodal"
     multimodal.mkdir()
@@ -144,7 +139,7 @@ def test_a_multimodal_configuration_is_reduced_to_its_text_model(tmp_path, expor
     save_file(renamed, multimodal / "model.safetensors", metadata={"format": "pt"})
     model = exports.model(multimodal, **CONTINUOUS)
     assert model.config.model_type == "gemma4_text"
-    torch.testing.assert_close(prefill(model, prompt(9)), prefill(continuous, prompt(9)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(prefill(model, prompt(9)), prefill(host, prompt(9)), atol=1e-5, rtol=0)
 
 
 def test_defaults_of_the_neuron_configuration(random_checkpoint):
