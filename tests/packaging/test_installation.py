@@ -57,7 +57,7 @@ def wheel(source_tree, tmp_path_factory) -> Path:
 
 
 def _interpreter(folder: Path) -> Path:
-    """An interpreter without this package; a .pth line lends it the dependencies, and no editable install of theirs."""
+    """An interpreter without this package; a .pth line lends it the dependencies, no editable install of theirs."""
     _run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder.parent)
     (site_packages,) = (folder / "lib").glob("python*/site-packages")
     (site_packages / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
@@ -69,7 +69,8 @@ def _install(python: Path, what: list[object]) -> None:
 
 
 def _file_of_package(python: Path, cwd: Path) -> Path:
-    code = "import optimum_gemma4, sys; sys.stdout.write(optimum_gemma4.__file__)"
+    """Found, not imported: the dependencies would be, too."""
+    code = "import importlib.util, sys; sys.stdout.write(importlib.util.find_spec('optimum_gemma4').origin)"
     return Path(_run(python, "-c", code, cwd=cwd).stdout)
 
 
@@ -107,8 +108,11 @@ def test_an_installed_wheel_exports(wheel, tmp_path):
 
 
 def test_an_editable_install_extends_the_command(source_tree, tmp_path):
+    """The help shows the options of both packages, and no notice of the simulator."""
     python = _interpreter(tmp_path / "venv")
     _install(python, ["--editable", source_tree])
     assert _file_of_package(python, tmp_path) == source_tree / "optimum_gemma4" / "__init__.py"
     helped = _run(python, "-m", "optimum.commands.optimum_cli", "export", "neuron", "--help", cwd=tmp_path)
-    assert "--prefill_buckets" in helped.stdout
+    assert "Simulating" not in helped.stderr
+    for flag in ("--prefill_buckets", "--no_on_device_sampling", "--no_nki", "--tensor_parallel_size", "--auto_cast"):
+        assert flag in helped.stdout
