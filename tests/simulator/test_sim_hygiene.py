@@ -87,6 +87,11 @@ NO_LOWERING = {
     "multinomial": lambda x: torch.multinomial(x.softmax(-1), 1),
     "_fft": lambda x: torch.fft.rfft(x).real,
     "histc": lambda x: torch.histc(x),
+    "round": lambda x: x.round(decimals=2),
+    "exp2": lambda x: x.exp2(),
+    "isin": lambda x: torch.isin(x, torch.arange(2.0)).float(),
+    "unfold": lambda x: x.unfold(1, 2, 1),
+    "aminmax": lambda x: x.aminmax(dim=1)[0],
 }
 
 
@@ -94,6 +99,10 @@ NO_LOWERING = {
 def test_an_operator_without_a_lowering_is_refused(tmp_path, name):
     with pytest.raises(GraphError, match=rf"aten\.{name}\S* cannot be compiled for Neuron: it has no XLA lowering"):
         trace(NO_LOWERING[name], tmp_path)
+
+
+def test_rounding_to_integers_is_allowed(tmp_path):
+    assert trace(lambda x: x.round(), tmp_path) is not None
 
 
 def test_a_dtype_without_hardware_support_is_refused(tmp_path):

@@ -62,7 +62,8 @@ def record_graph(
     if scalars:
         raise GraphError(
             f"{key}: {', '.join(scalars[:3])} without an axis: torch_xla makes one input of the graph of all "
-            "parameters without an axis that are equal while tracing, and they share what is loaded later. Give them shape [1]."
+            "parameters without an axis that are equal while tracing, and they share what is loaded later. Give them "
+            "shape [1]."
         )
     if order is not None and set(order) == set(state):
         state = {name: state[name] for name in order}
