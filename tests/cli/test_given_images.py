@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What users give as images, through the processor of an exported artifact: taken as it looks, or refused in one line."""
+"""What users give as images, through an artifact's processor: taken as it looks, or refused in one line."""
 
 import io
 import struct
@@ -112,7 +112,10 @@ def test_an_image_of_another_kind_is_the_picture_it_shows(processor, picture, so
             lambda image, folder: PIL.Image.fromarray(np.full((8, 8), 40_000, np.uint16)),
             "image 1 has mode I;16 with values up to 40000.*Scale it to 8 bits",
         ),
-        (lambda image, folder: np.full((8, 8, 3), 40_000, np.uint16), "image 1 has values from 40000.*expected 0..255"),
+        (
+            lambda image, folder: np.full((8, 8, 3), 40_000, np.uint16),
+            "image 1 has values from 40000.*expected 0..255",
+        ),
         (lambda image, folder: np.asarray(image) / 255, "image 1 .*looks already rescaled"),
         (lambda image, folder: 7, "image 1 is a int; expected a PIL image"),
     ],

@@ -15,6 +15,7 @@ from tests.exporters.checkpoints import random_tensors, small_config, text_shape
 
 
 SHAPES = ("--instance_type", "trn2", "--batch_size", "1", "--sequence_length", "384")
+ONE_PREFILL = ("--prefill_buckets", "384")
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def nothing_is_compiled(monkeypatch):
 
 
 def test_the_text_model_of_a_checkpoint_with_vision_is_exported_alone(image_checkpoint, tmp_path):
-    assert _export(image_checkpoint, tmp_path / "out", "--task", "text-generation") == 0
+    assert _export(image_checkpoint, tmp_path / "out", "--task", "text-generation", *ONE_PREFILL) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert "model.pt" in names and not names & {"model_text.pt", "model_vision.pt", "processor_config.json"}
     assert read_json(tmp_path / "out" / "config.json")["model_type"] == "gemma4_text"
@@ -68,7 +69,7 @@ def test_the_text_model_of_a_checkpoint_with_vision_is_exported_alone(image_chec
 )
 def test_image_options_reach_the_artifact(image_checkpoint, tmp_path, arguments, recorded, default):
     """Without them: the published budget, and as many images as fit the prompt."""
-    assert _export(image_checkpoint, tmp_path / "out", *arguments) == 0
+    assert _export(image_checkpoint, tmp_path / "out", *ONE_PREFILL, *arguments) == 0
     written = read_json(tmp_path / "out" / "neuron_config.json")
     assert {name: written[name] for name in recorded} == recorded
     processor = read_json(tmp_path / "out" / "processor_config.json")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The export command within this process: the options it hands on, and one clear line for everything a user gets wrong."""
+"""The export command within this process: the options it hands on, and one clear line for all a user gets wrong."""
 
 import json
 import shutil

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Converting a checkpoint needs the memory of one piece, not of the model; optimum-neuron's loader is measured beside it.
+"""Converting a checkpoint needs the memory of one piece, not of the model; optimum-neuron's loader is measured too.
 
 The large test (`make test-memory`: 13 GB of disk, 20 GB of memory for the other loader) has the 31B's widths and fewer
 layers; the small one is the same measurement at 200 MB and belongs to the default suite.

@@ -58,7 +58,7 @@ def test_registering_again_changes_nothing():
 
 
 def test_a_failed_registration_may_be_tried_again_and_leaves_the_classes_of_others():
-    """In a process that has a Gemma 4 of its own, as a later transformers will, and asks for a backend that is not there.
+    """In a process that has a Gemma 4 of its own, as later transformers do, and asks for a backend that is not there.
 
     A registration that stopped half way must not look like one that is done.
     """

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A random Gemma 4 of the 31B's widths: one sliding and one global layer, a cut vocabulary, a short window, bf16.
 
-About 1.1 billion parameters. `python big_model.py ARTIFACT_OR_CHECKPOINT OUT.npy [float32|bfloat16]` computes the logits
-of `TOKENS` from the prompt's last token on: from an artifact with a prefill and one decode call per token; from a
-checkpoint, in the reference environment, with transformers' own class in the dtype that is given.
+About 1.1 billion parameters. `python big_model.py ARTIFACT_OR_CHECKPOINT OUT.npy [float32|bfloat16]` computes the
+logits of `TOKENS` from the prompt's last token on: from an artifact with a prefill and one decode call per token; from
+a checkpoint, in the reference environment, with transformers' own class in the dtype that is given.
 """
 
 import sys

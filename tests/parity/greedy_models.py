@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random Gemma 4 models whose greedy tokens vary, the same in the reference environment and here.
 
-A model is a configuration in the Hub's spelling; the weights of a tensor follow from its name and shape. The embedding is
-small beside what the layers add, or the tied head would repeat the last token; no norm weight or `layer_scalar` is 1.
-Used by `tools/make_greedy_reference.py` and by the tests.
+A model is a configuration in the Hub's spelling; the weights of a tensor follow from its name and shape. The embedding
+is small beside what the layers add, or the tied head would repeat the last token; no norm weight or `layer_scalar` is
+1. Used by `tools/make_greedy_reference.py` and by the tests.
 """
 
 import zlib

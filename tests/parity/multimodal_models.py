@@ -3,8 +3,8 @@
 
 A model is a configuration in the Hub's spelling; text weights are drawn as for `greedy_models`, those of the vision
 tower as for `tests/modeling/vision`. The vocabulary of 64 ids lets the goldens keep every logit; a continuation then
-also holds ids of placeholders, which transformers embeds as padding. Every picture has more soft tokens than the window
-of 32. Used by `tools/make_multimodal_reference.py` and by the tests.
+also holds ids of placeholders, which transformers embeds as padding. Every picture has more soft tokens than the
+window of 32. Used by `tools/make_multimodal_reference.py` and by the tests.
 """
 
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ ASPECTS = {"square": SQUARE, "strip": STRIP, "line": LINE, "tall": TALL, "black"
 
 @dataclass(frozen=True)
 class Prompt:
-    """Parts in their order: numbers of random text ids, and pictures; `budget` is the soft tokens a picture may have."""
+    """Parts in their order: numbers of random text ids, and pictures of at most `budget` soft tokens."""
 
     parts: tuple[int | Picture, ...]
     budget: int = 70

@@ -132,7 +132,7 @@ def relative_features_error(model, golden, budgets: list[int]) -> float:
 
 
 def pairs(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Every prompt with its neighbour: together they are batches of unequal lengths, budgets and numbers of pictures."""
+    """Every prompt with its neighbour: batches of unequal lengths, budgets and numbers of pictures."""
     return [(name, names[index - 1]) for index, name in enumerate(names)]
 
 

@@ -77,7 +77,7 @@ def test_the_prompts_are_those_of_the_goldens(processor, golden, name):
 
 @pytest.mark.parametrize("name", ["first", "last", "middle", "wide"])
 def test_the_reference_describes_what_is_drawn(processor, golden, name):
-    """Else the goldens would be those of a model that guesses. (Of several pictures it mixes up what it saw in which.)"""
+    """Else the goldens would be those of a model that guesses. (Of several pictures it mixes up which is which.)"""
     answer = processor.tokenizer.decode(golden[f"{name}.tokens"]).split("<turn|>")[0]
     assert answer == " ".join(draw(seed)[1] for seed in seeds(PROMPTS[name]))
 

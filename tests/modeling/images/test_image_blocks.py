@@ -8,7 +8,7 @@ from optimum_gemma4.modeling.images.blocks import block_ends, check_lookahead
 
 
 def allowed_pairs(types: list[int]) -> torch.Tensor:
-    """Mask [S, S] without a window: causal, or in the same block. Blocks are numbered where a vision token follows none."""
+    """Mask [S, S] without a window: causal, or in one block. A block begins where a vision token follows none."""
     blocks, count = [], 0
     for column, kind in enumerate(types):
         is_vision = kind in (1, 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From prompts to image inputs, with a stand-in for the vision graphs whose soft tokens name their image and their row.
+"""From prompts to image inputs, with a stand-in for the vision graphs whose soft tokens name their image and row.
 
 So the place of every single soft token is checked, which the whole model, compared with itself, does not show.
 """

@@ -101,7 +101,7 @@ def test_d2_sliding_layers_keep_the_end_of_a_long_prompt():
 
 
 def test_d9_padding_writes_no_live_slot():
-    """A prompt that fills its bucket keeps its last token, and a shorter one beside it has no padding among its keys."""
+    """A prompt that fills its bucket keeps its last token; a shorter one beside it has no padding among its keys."""
     tokens = TokenCache()
     tokens.prefill([48, 47, 1], 48, [0, 1, 2])
     assert tokens.seen(GLOBAL, 0, 47)[-1] == 47 and tokens.seen(SLIDING, 0, 47)[-1] == 47

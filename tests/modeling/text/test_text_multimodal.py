@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Logits of every position of a prompt with pictures, which the compiled graphs, that give the last one, do not show.
 
-Pixels go through the vision encoder, its soft tokens and the ends of the image blocks into the decoder; what the decoder
-would cut to the last position is kept whole. Goldens: `tools/make_multimodal_reference.py`.
+Pixels go through the vision encoder, its soft tokens and the ends of the image blocks into the decoder; what the
+decoder would cut to the last position is kept whole. Goldens: `tools/make_multimodal_reference.py`.
 """
 
 from pathlib import Path
@@ -97,7 +97,7 @@ def whole_logits(monkeypatch):
 @pytest.mark.parametrize("tp", [1, 4])
 @pytest.mark.parametrize(("name", "prompt"), CASES)
 def test_d5_logits_of_every_position(name, prompt, tp, whole_logits):
-    """PEERS.md D5: two pictures, longer than the window; causal on global layers, in both directions on sliding ones."""
+    """PEERS.md D5: two pictures, longer than the window; causal on global layers, both directions on sliding ones."""
     wanted = golden(name)[f"{prompt}.whole"]
     np.testing.assert_allclose(whole_logits(name, prompt, tp).numpy(), wanted, atol=LOGITS_ATOL, rtol=0)
 
@@ -105,7 +105,7 @@ def test_d5_logits_of_every_position(name, prompt, tp, whole_logits):
 @pytest.mark.parametrize("tp", [1, 4])
 @pytest.mark.parametrize(("name", "prompt"), CASES)
 def test_bf16_is_as_near_to_fp32_as_transformers_bf16(name, prompt, tp, whole_logits):
-    """Root mean square over every position: encoder and decoder in bf16, softmax, norms and pooling in fp32 as there."""
+    """Root mean square over every position: encoder and decoder in bf16; softmax, norms, pooling in fp32 as there."""
     logits = whole_logits(name, prompt, tp, torch.bfloat16).numpy()
     error = np.sqrt(((logits - golden(name)[f"{prompt}.whole"]) ** 2).mean())
     assert error <= 1.2 * golden(name)[f"{prompt}.bf16_error"]

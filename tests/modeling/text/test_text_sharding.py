@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The full 31B decoder on the meta device: what each rank holds, at every tensor parallel size it may be split over."""
+"""The full 31B decoder on the meta device: what each rank holds, at every tensor parallel size that splits it."""
 
 import pytest
 import torch

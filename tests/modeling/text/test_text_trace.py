@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The traced graphs: operators that XLA takes, nothing of the example inputs baked in, states that are all rewritten."""
+"""The traced graphs: operators that XLA takes, nothing of the example inputs baked in, all states rewritten."""
 
 import pytest
 import torch
@@ -72,7 +72,7 @@ def test_graph(name, length, images):
 
 @pytest.mark.parametrize("length", [BUCKET, 1])
 def test_every_state_is_an_output_of_its_own(length):
-    """Aliased outputs follow the first output in state order, with the state's shape and dtype, none passed through."""
+    """Aliased outputs follow the first output in state order, with the state's shape and dtype, none unchanged."""
     run = TextRunner("like_31b", rows=ROWS, dtype=torch.bfloat16)
     outputs = call(run, run.ranks[0], inputs("like_31b", length, False, seed=1))
     states = [run.ranks[0][name] for name in run.state_names]

@@ -141,7 +141,7 @@ def random_tokens(name: str) -> torch.Tensor:
     return torch.from_numpy(generator.integers(1, IMAGE_TOKEN, (BATCH, SEQUENCE)))
 
 
-# Image blocks (first, last) of two sequences: at the start, longer than the window, side by side after a gap, at the end.
+# Image blocks (first, last) of two sequences: at the start, longer than the window, side by side, at the end.
 IMAGE_BLOCKS = [[(0, 4), (20, 49)], [(9, 14), (16, 30), (60, 71)]]
 
 

@@ -3,9 +3,9 @@
 
 The bound in bf16 needs the query and key norms that `draw_weight` draws, of about 72 ** -0.25. With norms around 1
 scores have a spread of some 8, every query looks at a single key, and a drawn network of 27 layers is chaotic: at a
-budget of 70 the smallest cosine of transformers in bf16 to transformers in fp32 is then 0.22, and of this tower in bf16
-to those 0.24 and 0.28, while in fp32 both towers agree to the last bit. With the norms as drawn, transformers in bf16 is
-at 0.99987 of fp32, and this tower at 0.99988. (27 layers; cosine of a soft token, the smallest of 63.)
+budget of 70 the smallest cosine of transformers in bf16 to transformers in fp32 is then 0.22, and of this tower in
+bf16 to those 0.24 and 0.28, while in fp32 both towers agree to the last bit. With the norms as drawn, transformers in
+bf16 is at 0.99987 of fp32, and this tower at 0.99988. (27 layers; cosine of a soft token, the smallest of 63.)
 """
 
 import os

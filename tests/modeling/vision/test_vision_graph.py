@@ -22,7 +22,7 @@ def full_spec(**changes) -> VisionSpec:
 
 @pytest.mark.parametrize("name", ["standardized", "clipped"])
 def test_d10_one_graph_for_every_aspect_ratio(name):
-    """PEERS.md D10: traced once with zeros; padded, square, strip, black and empty images go through what was traced."""
+    """PEERS.md D10: traced once with zeros; padded, square, strip, black and empty images go through that."""
     encode = make_encoder(name)
     example = torch.zeros(1, 630, 768), torch.zeros(1, 630, 2, dtype=torch.int32)
     with tensor_parallel(1), torch.no_grad():

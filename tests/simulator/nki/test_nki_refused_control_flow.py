@@ -76,6 +76,12 @@ def python_not_of_a_predicate(x):
             nl.load(x[0:128, 0:64])
 
 
+@refused(errors.ControlFlowError, "has no iterations", "NKI Beta 2 migration guide, trace-once")
+def loop_without_iterations(x):
+    for i in nl.affine_range(0):
+        nl.load(x[0:128, 0:64])
+
+
 @refused(errors.ControlFlowError, "truth value", "NKI Beta 2 migration guide, trace-once")
 def truth_of_an_index(x):
     for i in nl.affine_range(4):

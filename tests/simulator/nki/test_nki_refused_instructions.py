@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulator refuses operands that an instruction does not take: tile sizes, partitions, types, operators, generation."""
+"""The simulator refuses operands that instructions do not take: sizes, partitions, types, operators, generation."""
 
 import neuronxcc.nki.isa as nisa
 import neuronxcc.nki.language as nl

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulator refuses accesses that the memories do not have: place, bounds, capacity, unwritten, immutable, indices."""
+"""The simulator refuses accesses that memories do not have: place, bounds, capacity, unwritten, immutable, indices."""
 
 import neuronxcc.nki as nki
 import neuronxcc.nki.isa as nisa

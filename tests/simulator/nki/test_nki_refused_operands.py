@@ -49,7 +49,34 @@ def sum_of_psum_tiles(x):
     total += other
 
 
+@refused(errors.OperatorError, "which memset wrote", "SDK 2.29 isa nc_matmul, accumulation mode; rule psum_start")
+def matmul_onto_a_memset(x):
+    total = nl.ndarray(TILE, dtype=nl.float32, buffer=nl.psum)
+    total[...] = 0.0
+    total += in_psum(64)
+
+
+@refused(errors.OperatorError, "which memset wrote", "SDK 2.29 isa nc_matmul, accumulation mode; rule psum_start")
+def matmul_onto_zeros_that_were_read(x):
+    total = nl.zeros((128, 64), dtype=nl.float32, buffer=nl.psum)
+    nl.exp(total)
+    total += in_psum(64)
+
+
 # Scalars of one element a partition
+
+
+@refused(errors.DtypeError, "operand0 of an arithmetic operator must be float32", "SDK 2.29 isa tensor_scalar")
+def tensor_scalar_by_a_bf16_vector(x):
+    nisa.tensor_scalar(sbuf(TILE), np.add, sbuf((128, 1), BF16))
+
+
+@refused(errors.DtypeError, "operand0 of an arithmetic operator must be float32", "SDK 2.29 isa tensor_scalar")
+def tensor_scalar_reduce_by_a_bf16_vector(x):
+    result = sbuf((128, 1))
+    nisa.tensor_scalar_reduce(
+        data=sbuf(TILE), op0=np.add, operand0=sbuf((128, 1), BF16), reduce_op=np.max, reduce_res=result
+    )
 
 
 @refused(errors.DtypeError, "operand0 must be a number", "S26 isa tensor_scalar")

@@ -44,6 +44,11 @@ def range_select_beyond_exact_floats(x):
     select(range_start=2**24)
 
 
+@refused(errors.OperatorError, "range_start -128 is negative", "S26 isa range_select and its published uses")
+def range_select_before_zero(x):
+    select(range_start=-128)
+
+
 @refused(errors.OperatorError, "comparison must be one of", "S26 isa range_select")
 def range_select_by_a_sum(x):
     select(comp_op0=np.add)
@@ -74,6 +79,11 @@ def affine_select_of_another_shape(x):
 @refused(errors.MaskError, "affine expression", "S26 isa iota")
 def iota_of_a_number(x):
     nisa.iota(3, dtype=I32)
+
+
+@refused(errors.ShapeError, "axes \\[0\\] of", "S26 isa iota: the output has the axes of the expression")
+def iota_without_its_partitions(x):
+    nisa.iota(nl.arange(64)[None, :] + nl.arange(128)[:, None] * 0, dtype=I32)
 
 
 @refused(errors.DtypeError, "predicate must be uint8", "S26 isa tensor_copy_predicated")
