@@ -229,6 +229,9 @@ class Gemma4Config(PretrainedConfig):
         self.audio_token_id = audio_token_id
         self.initializer_range = initializer_range
         super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+        if not tie_word_embeddings:
+            # transformers goes by the whole model's, and the text decoder is built from its own configuration alone.
+            self.text_config.tie_word_embeddings = False
         # The file states the dtype at either level: the sub-configs are what the graphs are built from.
         for sub_config in (self.text_config, self.vision_config):
             if sub_config is not None and sub_config.dtype is None:

@@ -91,6 +91,8 @@ def test_kv_heads_of_global_layers_count_only_with_k_eq_v():
         ({"attention_bias": True}, "attention_bias"),
         ({"tie_word_embeddings": False}, "tie_word_embeddings"),
         ({"use_bidirectional_attention": "all"}, "use_bidirectional_attention"),
+        ({"is_causal": False}, "is_causal"),
+        ({"pad_token_id": None}, "pad_token_id"),
         ({"hidden_activation": "silu"}, "silu"),
         ({"rope_parameters": {"rope_theta": 1e4, "rope_type": "default"}}, "sliding_attention"),
         ({"rope_parameters": {"sliding_attention": {"rope_type": "default"}}}, "rope_theta"),
@@ -101,6 +103,12 @@ def test_kv_heads_of_global_layers_count_only_with_k_eq_v():
 def test_unsupported_configurations_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         TextGeometry.from_config(Gemma4TextConfig(**{**CONFIG_31B, **changes}))
+
+
+def test_an_output_head_of_its_own_is_refused_where_the_whole_model_says_so():
+    config = Gemma4Config(text_config=CONFIG_31B, tie_word_embeddings=False)
+    with pytest.raises(ValueError, match="tie_word_embeddings"):
+        TextGeometry.from_config(config.get_text_config())
 
 
 def test_proportional_factor_divides_the_frequencies():
