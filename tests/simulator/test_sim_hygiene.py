@@ -110,6 +110,32 @@ def test_a_dtype_without_hardware_support_is_refused(tmp_path):
         trace(lambda x: (x.double() * 3).float(), tmp_path)
 
 
+INTEGERS = {
+    "mm": lambda x: x.int() @ x.int(),
+    "bmm": lambda x: torch.bmm(x.long()[None], x.long()[None]),
+    "topk": lambda x: x.int().topk(2).values,
+    "scatter_add": lambda x: x.int().scatter_add(0, x.long(), x.int()),
+    "index_add": lambda x: x.int().index_add(0, torch.arange(4), x.int()),
+    "index_put": lambda x: x.int().index_put((torch.arange(4),), x.int(), accumulate=True),
+    "all_reduce": lambda x: mappings.reduce_from_tensor_model_parallel_region(x.int()),
+}
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+def test_integers_where_the_device_computes_in_floating_point_are_refused(tmp_path, name):
+    with pytest.raises(GraphError, match=rf"{name}\S* of torch.int\d+ cannot be compiled.*integers would lose bits"):
+        trace(INTEGERS[name], tmp_path, tp=2)
+
+
+def test_integers_may_be_moved_and_summed(tmp_path):
+    def allowed(x):
+        ids = x.long()
+        moved = ids.index_copy(0, torch.arange(4), ids).index_select(0, ids[0].clamp(0, 3))
+        return mappings._gather_along_dim(moved.sum(0, keepdim=True) * 3, 1)
+
+    assert trace(allowed, tmp_path, tp=2) is not None
+
+
 def test_constants_may_be_read_and_in_place_writes_made(tmp_path):
     def allowed(x):
         limit = int(torch.tensor(3).item())

@@ -2,8 +2,9 @@
 """Checks a recorded graph for what the Neuron compiler could not take.
 
 The list of operators names those that torch_xla 2.8 has no lowering for (they would fall back to the host and cut the
-graph) and those whose result has a shape that depends on values. Data types without hardware support are refused as
-well. Reads on the host never come this far: see `guard.py`.
+graph), those whose result has a shape that depends on values, and those that compute in floating point on the device,
+so that integers lose bits. Data types without hardware support are refused as well. Reads on the host never come this
+far: see `guard.py`.
 """
 
 import torch
@@ -26,6 +27,11 @@ _NO_LOWERING = """
 REFUSED_OPERATORS = dict.fromkeys(_NO_STATIC_SHAPE, "its result has no static shape") | dict.fromkeys(
     _NO_LOWERING, "it has no XLA lowering"
 )
+# neuronx-cc's errors EVRF013, EVRF016, EVRF035, EVRF060, EVRF061 and EVRF063; until they were made errors (after SDK
+# 2.32) it rounded some of them to fp32.
+_FLOATS_ONLY = """
+    addmm all_reduce baddbmm bmm dot index_add mm mv reduce_scatter scatter_add scatter_reduce topk
+""".split()
 _INDEXING = ("index", "index_put", "_unsafe_index", "_unsafe_index_put", "_index_put_impl")
 _MASKS = (torch.bool, torch.uint8)
 REFUSED_DTYPES = (torch.float64, torch.complex32, torch.complex64, torch.complex128)
@@ -54,6 +60,19 @@ def _refuse_mask_index(node: fx.Node, where: str) -> None:
             )
 
 
+def _refuse_integers(node: fx.Node, where: str) -> None:
+    name = _base_name(node.target)
+    accumulates = name.strip("_") == "index_put" and len(node.args) > 3 and node.args[3]
+    if name not in _FLOATS_ONLY and not accumulates:
+        return
+    dtype = node.args[0].meta["val"].dtype
+    if not dtype.is_floating_point:
+        raise GraphError(
+            f"{node.target} of {dtype} cannot be compiled for Neuron: the device computes it in floating point and "
+            f"integers would lose bits ({where}). Cast to float32, or use elementwise operations and a sum."
+        )
+
+
 def check_graph(graph: fx.Graph, where: str) -> None:
     """Checks every node of a graph of one rank.
 
@@ -67,6 +86,7 @@ def check_graph(graph: fx.Graph, where: str) -> None:
             continue
         refuse_operator(node.target, where)
         _refuse_mask_index(node, where)
+        _refuse_integers(node, where)
         value = node.meta.get("val")
         if isinstance(value, torch.Tensor) and value.dtype in REFUSED_DTYPES and node.users:
             raise GraphError(f"{node.target} makes a {value.dtype} tensor, which Neuron does not support ({where})")
