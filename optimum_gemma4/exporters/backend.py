@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from neuronx_distributed.trace.hlo_utils import NXD_LAYOUT_TRANSFORMATION_OPTIONS
 from neuronx_distributed.trace.model_builder import BaseModelInstance
 from optimum.neuron.models.inference.backend.graph_builder import NxDGraphBuilder
 from optimum.neuron.models.inference.backend.pretrained_model import NxDPreTrainedModel
@@ -121,7 +122,17 @@ def _own_work_dir():
 def trace_bundle(
     builders: dict[str, NxDGraphBuilder], neuron_config: Gemma4NeuronConfig, compiler_args: str
 ) -> torch.jit.ScriptModule:
-    """Trace and compile the graphs of one bundle, without weights."""
+    """Trace and compile the graphs of one bundle, without weights.
+
+    Raises:
+        ValueError: the environment asks for weights that are laid out when they are saved.
+    """
+    if NXD_LAYOUT_TRANSFORMATION_OPTIONS in os.environ:
+        # The SDK would then leave the layout to whoever saves the weights, and here they are saved as they are.
+        raise ValueError(
+            f"{NXD_LAYOUT_TRANSFORMATION_OPTIONS} is {os.environ[NXD_LAYOUT_TRANSFORMATION_OPTIONS]!r}: the weights of "
+            "Gemma 4 are brought into the compiler's layout when they are loaded. Unset it."
+        )
     with _own_work_dir():
         return NxDPreTrainedModel.compile(neuron_config, builders, compiler_args)
 
