@@ -2,9 +2,9 @@
 """The door to the SDK's trace API: trace a bundle, save and load it, give it its weights.
 
 A bundle is one traced program that holds several graphs over one set of weights and states; an artifact holds one
-(`model.pt`) or two (`model_text.pt`, `model_vision.pt`). Goes through optimum-neuron's `NxDPreTrainedModel.compile`, so
-the SDK (or the simulator) is reached as its own models reach it. Nothing here reads the checkpoint: tracing needs the
-modules' shapes only, weights come rank by rank when the artifact is loaded.
+(`model.pt`) or two (`model_text.pt`, `model_vision.pt`). Goes through optimum-neuron's `NxDPreTrainedModel.compile`,
+so the SDK (or the simulator) is reached as its own models reach it. Nothing here reads the checkpoint: tracing needs
+the modules' shapes only, weights come rank by rank when the artifact is loaded.
 """
 
 import os
@@ -130,8 +130,8 @@ def trace_bundle(
     if NXD_LAYOUT_TRANSFORMATION_OPTIONS in os.environ:
         # The SDK would then leave the layout to whoever saves the weights, and here they are saved as they are.
         raise ValueError(
-            f"{NXD_LAYOUT_TRANSFORMATION_OPTIONS} is {os.environ[NXD_LAYOUT_TRANSFORMATION_OPTIONS]!r}: the weights of "
-            "Gemma 4 are brought into the compiler's layout when they are loaded. Unset it."
+            f"{NXD_LAYOUT_TRANSFORMATION_OPTIONS} is {os.environ[NXD_LAYOUT_TRANSFORMATION_OPTIONS]!r}: the weights "
+            "of Gemma 4 are brought into the compiler's layout when they are loaded. Unset it."
         )
     with _own_work_dir():
         return NxDPreTrainedModel.compile(neuron_config, builders, compiler_args)

@@ -46,7 +46,11 @@ def soft_tokens(name: str, inputs: dict[str, torch.Tensor], dtype: torch.dtype) 
     """Of all pictures of a prompt, one after another: [M, D]."""
     values = MULTIMODAL_CONFIGS[name]
     spec = VisionSpec.from_config(Gemma4VisionConfig(**values["vision_config"]), values["text_config"]["hidden_size"])
-    weights = {each.source: multimodal_weight(each.source, each.shape) for each in vision_specs(spec, "")}
+    weights = {
+        target.name: multimodal_weight(each.source, each.shape).reshape(target.rank_shape(1))
+        for each in vision_specs(spec, "")
+        for target in each.targets
+    }
     with tensor_parallel(1), torch.no_grad():
         encoder = Gemma4ImageEncoder(spec, dtype).to(dtype).eval()
         encoder.load_state_dict(weights)
