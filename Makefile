@@ -15,8 +15,9 @@ TORCH := torch==2.13.0
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 export PYTHONHASHSEED := 0
+export FUZZ_SEEDS ?= 0-39
 
-.PHONY: help setup test test-slow test-images test-vision-31b test-big test-memory test-nki demo lint goldens \
+.PHONY: help setup test test-slow test-images test-fuzz test-vision-31b test-big test-memory test-nki demo lint goldens \
 	reference-env clean
 
 help:  ## this list
@@ -47,6 +48,9 @@ test-slow: setup reference-env  ## everything that is marked slow: gigabytes and
 
 test-images: setup  ## every prompt with pictures at every size, and a hundred fresh pictures
 	$(BIN)/python -m pytest -m slow tests/parity/test_multimodal_models.py tests/parity/test_tiny_pictures.py
+
+test-fuzz: setup reference-env  ## random models, exports and prompts beside transformers; FUZZ_SEEDS=0-39
+	$(BIN)/python -m pytest -m slow tests/parity/test_fuzz.py
 
 test-vision-31b: setup reference-env  ## the 31B's vision encoder at full width and depth, beside transformers
 	$(BIN)/python -m pytest -m slow tests/modeling/vision/test_full_size.py

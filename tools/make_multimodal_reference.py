@@ -36,9 +36,9 @@ from tools.reference_dtype import cast
 GOLDEN = Path("tests/parity/golden")
 
 
-def build(name: str) -> Gemma4ForConditionalGeneration:
-    """A model in fp32."""
-    config = Gemma4Config(**{key: value for key, value in MULTIMODAL_CONFIGS[name].items() if key != "architectures"})
+def build(values: dict) -> Gemma4ForConditionalGeneration:
+    """A model in fp32, from a configuration in the Hub's spelling."""
+    config = Gemma4Config(**{key: value for key, value in values.items() if key != "architectures"})
     config._attn_implementation = "eager"
     model = Gemma4ForConditionalGeneration(config).eval()
     stored = model.model.state_dict()
@@ -63,7 +63,7 @@ def features(model: Gemma4ForConditionalGeneration) -> dict[str, np.ndarray]:
 @torch.no_grad()
 def reference(name: str) -> dict[str, np.ndarray]:
     """Everything that is kept of one model."""
-    model = build(name)
+    model = build(MULTIMODAL_CONFIGS[name])
     golden = features(model)
     for key in PROMPTS_OF[name]:
         inputs = PROMPTS[key].inputs(Gemma4ImageProcessorPil())

@@ -129,6 +129,25 @@ class Prompt:
         return {"input_ids": input_ids, "mm_token_type_ids": types.long(), **inputs}
 
 
+def batch_inputs(prompts: list[Prompt], image_processor) -> dict[str, torch.Tensor]:
+    """What a processor makes of several prompts: left-padded, with the pictures of all of them in one list."""
+    budget = max(prompt.budget for prompt in prompts)
+    rows = [prompt.inputs(image_processor) for prompt in prompts]
+    width = max(row["input_ids"].shape[1] for row in rows)
+    missing = [width - row["input_ids"].shape[1] for row in rows]
+    inputs = {"attention_mask": torch.stack([(torch.arange(width) >= columns).long() for columns in missing])}
+    for key in ("input_ids", "mm_token_type_ids"):
+        given = zip(rows, missing, strict=True)
+        inputs[key] = torch.cat([torch.nn.functional.pad(row[key], (columns, 0)) for row, columns in given])
+    for key in ("pixel_values", "image_position_ids", "pixel_values_videos", "video_position_ids"):
+        given = [row[key] for row in rows if key in row]
+        fill = -1 if "position" in key else 0
+        padded = [torch.nn.functional.pad(t, (0, 0, 0, 9 * budget - t.shape[1]), value=fill) for t in given]
+        inputs |= {key: torch.cat(padded)} if padded else {}
+    counts = [row["num_frames_per_video"] for row in rows if "num_frames_per_video" in row]
+    return {**inputs, "num_frames_per_video": torch.cat(counts)} if counts else inputs
+
+
 PROMPTS = {
     "first": Prompt((SQUARE, 12)),
     "middle": Prompt((9, TALL, 14)),

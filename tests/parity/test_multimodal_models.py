@@ -21,6 +21,7 @@ from multimodal_models import (
     PROMPTS_OF,
     SPECIAL_IDS,
     WINDOW,
+    batch_inputs,
     kept_rows,
     multimodal_weight,
 )
@@ -82,29 +83,9 @@ def checkpoints(tmp_path_factory) -> dict[str, Path]:
     return folders
 
 
-def batch_inputs(names: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    """What a processor makes of several prompts: left-padded, with the pictures of all of them in one list."""
-    budget = max(PROMPTS[name].budget for name in names)
-    prompts = [PROMPTS[name].inputs(Gemma4ImageProcessor()) for name in names]
-    width = max(prompt["input_ids"].shape[1] for prompt in prompts)
-    missing = [width - prompt["input_ids"].shape[1] for prompt in prompts]
-    mask = torch.stack([(torch.arange(width) >= columns).long() for columns in missing])
-    inputs = {"attention_mask": mask}
-    for key in ("input_ids", "mm_token_type_ids"):
-        rows = zip(prompts, missing, strict=True)
-        inputs[key] = torch.cat([torch.nn.functional.pad(prompt[key], (columns, 0)) for prompt, columns in rows])
-    for key in ("pixel_values", "image_position_ids", "pixel_values_videos", "video_position_ids"):
-        given = [prompt[key] for prompt in prompts if key in prompt]
-        fill = -1 if "position" in key else 0
-        padded = [torch.nn.functional.pad(t, (0, 0, 0, 9 * budget - t.shape[1]), value=fill) for t in given]
-        inputs |= {key: torch.cat(padded)} if padded else {}
-    counts = [prompt["num_frames_per_video"] for prompt in prompts if "num_frames_per_video" in prompt]
-    return {**inputs, "num_frames_per_video": torch.cat(counts)} if counts else inputs
-
-
 def largest_error(model, golden, names: tuple[str, ...]) -> float:
     """Generates; asserts that the tokens are the reference's, and returns the largest difference of the logits."""
-    inputs = batch_inputs(names)
+    inputs = batch_inputs([PROMPTS[name] for name in names], Gemma4ImageProcessor())
     output = model.generate(**inputs, return_dict_in_generate=True, output_logits=True, **GREEDY)
     errors = []
     for row, name in enumerate(names):
@@ -197,7 +178,7 @@ def test_tokens_chosen_on_the_device_are_the_same(image_exports, checkpoints, go
     options = {**OPTIONS, "on_device_sampling": True}
     model = image_exports.model(checkpoints["like_31b"], **options, batch_size=2, tensor_parallel_size=tp)
     for names in pairs(PROMPTS_OF["like_31b"]):
-        inputs = batch_inputs(names)
+        inputs = batch_inputs([PROMPTS[name] for name in names], Gemma4ImageProcessor())
         sequences = model.generate(**inputs, **GREEDY)
         for row, name in enumerate(names):
             new = sequences[row, inputs["input_ids"].shape[1] :]
