@@ -72,9 +72,9 @@ lint: setup  ## ruff
 	$(BIN)/ruff format --check .
 
 goldens: reference-env  ## expected values of the tests, from transformers' own Gemma 4
-	$(REFERENCE_VENV)/bin/python tools/make_reference.py
-	$(REFERENCE_VENV)/bin/python tools/make_greedy_reference.py
-	$(REFERENCE_VENV)/bin/python tools/make_picture_reference.py
+	$(REFERENCE_VENV)/bin/python -m tools.make_reference
+	$(REFERENCE_VENV)/bin/python -m tools.make_greedy_reference
+	$(REFERENCE_VENV)/bin/python -m tools.make_picture_reference
 	$(REFERENCE_VENV)/bin/python -m tools.make_multimodal_reference
 	$(REFERENCE_VENV)/bin/python -m tools.make_text_reference
 	$(REFERENCE_VENV)/bin/python -m tools.make_processing_reference

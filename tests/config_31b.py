@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the text configuration of the 31B says beyond the defaults, in the Hub's spelling."""
+"""What the 31B's text and vision configurations say beyond the defaults, in the Hub's spelling."""
 
 CONFIG_31B = {
     "hidden_size": 5376,
@@ -16,4 +16,15 @@ CONFIG_31B = {
     "final_logit_softcapping": 30.0,
     "use_bidirectional_attention": "vision",
     "max_position_embeddings": 262144,
+}
+VISION_CONFIG_31B = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "head_dim": 72,
+    "position_embedding_size": 10240,
+    "standardize": True,
+    "use_clipped_linears": False,
 }

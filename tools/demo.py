@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make demo` shows: a real export of the tiny checkpoint by `optimum-cli`, text and vision, loaded in a new process.
+"""What `make demo` shows: the tiny checkpoint, text and vision, exported by `optimum-cli`, loaded in a new process.
 
-It answers questions and says what is in a picture that is drawn for it, and that it has not seen before; the picture is
-written beside the artifact.
+It answers questions and says what is in a picture that is drawn for it, and that it has not seen before; the picture
+is written beside the artifact.
 
 python tools/demo.py [--out DIR] [--picture SEED]
 """

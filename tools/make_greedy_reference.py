@@ -3,25 +3,18 @@
 
 Run in the reference environment, from the repository's root:
 
-    python tools/make_greedy_reference.py [--out tests/parity/golden]
+    python -m tools.make_greedy_reference [--out tests/parity/golden]
 
-For each model and prompt of `tests/parity/greedy_models.py`: the ids, the greedy continuation and the soft-capped logits
-of every step, in fp32 with eager attention, one prompt at a time and without padding.
+For each model and prompt of `tests/parity/greedy_models.py`: the ids, the greedy continuation and the soft-capped
+logits of every step, in fp32 with eager attention, one prompt at a time and without padding.
 """
-
-import argparse
-import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import Gemma4Config, Gemma4ForConditionalGeneration
 
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "parity"))
-
-from greedy_models import GREEDY_CONFIGS, NEW_TOKENS, greedy_prompts, greedy_weight  # noqa: E402
+from tests.parity.greedy_models import GREEDY_CONFIGS, NEW_TOKENS, greedy_prompts, greedy_weight
+from tools.reference_models import golden_folder, greedy, write
 
 
 def build(name: str) -> Gemma4ForConditionalGeneration:
@@ -42,15 +35,7 @@ def reference(name: str) -> dict[str, np.ndarray]:
     model = build(name)
     golden = {}
     for row, prompt in enumerate(greedy_prompts(name)):
-        output = model.generate(
-            prompt[None],
-            attention_mask=torch.ones_like(prompt[None]),
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
-            eos_token_id=None,
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
+        output = greedy(model, {"input_ids": prompt[None]}, NEW_TOKENS)
         golden[f"{name}.{row}.prompt"] = prompt.numpy()
         golden[f"{name}.{row}.tokens"] = output.sequences[0, len(prompt) :].numpy()
         golden[f"{name}.{row}.logits"] = torch.cat(output.logits).numpy()
@@ -59,13 +44,9 @@ def reference(name: str) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Write one file for all models."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "tests" / "parity" / "golden")
-    arguments = parser.parse_args()
+    folder = golden_folder(__doc__)
     torch.set_num_threads(1)
-    golden = {key: value for name in GREEDY_CONFIGS for key, value in reference(name).items()}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(arguments.out / "greedy_models.npz", **golden)
+    write(folder, "greedy_models", {key: value for name in GREEDY_CONFIGS for key, value in reference(name).items()})
 
 
 if __name__ == "__main__":

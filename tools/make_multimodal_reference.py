@@ -6,13 +6,10 @@ Run in the reference environment, from the repository's root:
     python -m tools.make_multimodal_reference [--out tests/parity/golden]
 
 For each random model and prompt of `tests/parity/multimodal_models.py`, in fp32 with eager attention, one prompt at a
-time and without padding: `prompt` (ids), `tokens` (greedy, no stop ids) and `logits` of every step, and of some prompts
-those of every position (`whole`) and the root mean square that they are off in bf16 (`bf16_error`). And `features`:
-soft tokens of pictures of five shapes for three budgets.
+time and without padding: `prompt` (ids), `tokens` (greedy, no stop ids) and `logits` of every step, and of some
+prompts those of every position (`whole`) and the root mean square that they are off in bf16 (`bf16_error`). And
+`features`: soft tokens of pictures of five shapes for three budgets.
 """
-
-import argparse
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,10 +27,7 @@ from tests.parity.multimodal_models import (
     kept_rows,
     multimodal_weight,
 )
-from tools.reference_dtype import cast
-
-
-GOLDEN = Path("tests/parity/golden")
+from tools.reference_models import cast, golden_folder, greedy, write
 
 
 def build(values: dict) -> Gemma4ForConditionalGeneration:
@@ -68,14 +62,7 @@ def reference(name: str) -> dict[str, np.ndarray]:
     for key in PROMPTS_OF[name]:
         inputs = PROMPTS[key].inputs(Gemma4ImageProcessorPil())
         inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-        output = model.generate(
-            **inputs,
-            max_new_tokens=NEW_TOKENS,
-            do_sample=False,
-            eos_token_id=None,
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
+        output = greedy(model, inputs, NEW_TOKENS)
         golden[f"{key}.prompt"] = inputs["input_ids"][0].numpy().astype(np.int16)
         golden[f"{key}.tokens"] = output.sequences[0, inputs["input_ids"].shape[1] :].numpy().astype(np.int16)
         golden[f"{key}.logits"] = torch.cat(output.logits).numpy()
@@ -91,13 +78,10 @@ def reference(name: str) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Write one file for each model."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=GOLDEN)
-    arguments = parser.parse_args()
+    folder = golden_folder(__doc__)
     torch.set_num_threads(1)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     for name in MULTIMODAL_CONFIGS:
-        np.savez_compressed(arguments.out / f"multimodal_{name}.npz", **reference(name))
+        write(folder, f"multimodal_{name}", reference(name))
 
 
 if __name__ == "__main__":

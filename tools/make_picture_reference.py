@@ -3,7 +3,7 @@
 
 Run in the reference environment, from the repository's root:
 
-    python tools/make_picture_reference.py [--out tests/parity/golden]
+    python -m tools.make_picture_reference [--out tests/parity/golden]
 
 For each prompt of `tests/parity/picture_prompts.py`, in fp32 with eager attention and one prompt at a time: `prompt`
 (ids, pictures expanded), `tokens` (greedy, stop ids switched off), the largest soft-capped logits of each step
@@ -11,22 +11,10 @@ For each prompt of `tests/parity/picture_prompts.py`, in fp32 with eager attenti
 to a question about each of 100 pictures, up to and without the stop id, [100, longest] with -1 behind.
 """
 
-import argparse
-import sys
-from pathlib import Path
-
 import numpy as np
 import torch
-from tiny_data import BOI, EOI, preprocess
-from tiny_pictures import draw
-from tiny_text import IMAGE
-from transformers import AutoModelForImageTextToText, AutoTokenizer
 
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "parity"))
-
-from picture_prompts import (  # noqa: E402
+from tests.parity.picture_prompts import (
     ASKED,
     ENCODED,
     KEPT_LOGITS,
@@ -37,6 +25,10 @@ from picture_prompts import (  # noqa: E402
     conversation,
     seeds,
 )
+from tools.reference_models import golden_folder, greedy, trained, write
+from tools.tiny_data import BOI, EOI, preprocess
+from tools.tiny_pictures import draw
+from tools.tiny_text import IMAGE
 
 
 def prepared(model, tokenizer, parts: list[str | int]) -> dict[str, torch.Tensor]:
@@ -48,22 +40,16 @@ def prepared(model, tokenizer, parts: list[str | int]) -> dict[str, torch.Tensor
     ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
     return {
         "input_ids": ids,
-        "attention_mask": torch.ones_like(ids),
         "mm_token_type_ids": (ids == model.config.image_token_id).long(),
         "pixel_values": patches,
         "image_position_ids": positions,
     }
 
 
-def continued(model, inputs: dict[str, torch.Tensor], **options):
-    """The output of greedy generation, with the logits of its steps."""
-    return model.generate(**inputs, do_sample=False, return_dict_in_generate=True, output_logits=True, **options)
-
-
 def reference(model, tokenizer, name: str) -> dict[str, np.ndarray]:
     """What the reference makes of one prompt."""
     inputs = prepared(model, tokenizer, PROMPTS[name])
-    output = continued(model, inputs, max_new_tokens=NEW_TOKENS, eos_token_id=None)
+    output = greedy(model, inputs, NEW_TOKENS)
     top = torch.cat(output.logits).float().topk(KEPT_LOGITS)
     ids = inputs["input_ids"][0]
     golden = {
@@ -84,7 +70,7 @@ def answers(model, tokenizer) -> np.ndarray:
     found = np.full((len(ASKED), LONGEST_ANSWER), -1, dtype=np.int32)
     for row, seed in enumerate(ASKED):
         inputs = prepared(model, tokenizer, [seed, QUESTION])
-        output = continued(model, inputs, max_new_tokens=LONGEST_ANSWER, eos_token_id=stop)
+        output = greedy(model, inputs, LONGEST_ANSWER, stop)
         new = output.sequences[0, inputs["input_ids"].shape[1] :].tolist()
         length = next((index for index, token in enumerate(new) if token in stop), len(new))
         found[row, :length] = new[:length]
@@ -94,21 +80,13 @@ def answers(model, tokenizer) -> np.ndarray:
 @torch.no_grad()
 def main() -> None:
     """Write one file for the checkpoint."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "tests" / "parity" / "golden")
-    parser.add_argument("--model", type=Path, default=ROOT / "examples" / "gemma4-tiny")
-    arguments = parser.parse_args()
+    folder = golden_folder(__doc__)
     torch.set_num_threads(1)
-    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
-    model = AutoModelForImageTextToText.from_pretrained(
-        arguments.model, dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    model.generation_config.eos_token_id = None
+    model, tokenizer = trained()
     golden = {"answers": answers(model, tokenizer)}
     for name in PROMPTS:
         golden |= reference(model, tokenizer, name)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(arguments.out / "gemma4-tiny-pictures.npz", **golden)
+    write(folder, "gemma4-tiny-pictures", golden)
 
 
 if __name__ == "__main__":

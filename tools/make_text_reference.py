@@ -28,7 +28,7 @@ from tests.modeling.text.text_models import (
     random_weights,
     rope_heads,
 )
-from tools.reference_dtype import cast
+from tools.reference_models import cast
 
 
 TRACED_MODULES = ("input_layernorm", "self_attn", "mlp", "self_attn.q_norm", "self_attn.v_norm")

@@ -15,17 +15,16 @@ import torch
 from transformers import Gemma4TextConfig, Gemma4VisionConfig
 from transformers.models.gemma4.modeling_gemma4 import Gemma4MultimodalEmbedder, Gemma4VisionModel
 
+from tests.config_31b import CONFIG_31B, VISION_CONFIG_31B
 from tests.modeling.vision.toy_vision import (
     CONFIGS,
-    FULL_CONFIG,
-    FULL_TEXT_HIDDEN_SIZE,
     GRIDS,
     TEXT_HIDDEN_SIZE,
     draw_weight,
     image_inputs,
     weight_shapes,
 )
-from tools.reference_dtype import cast
+from tools.reference_models import cast
 
 
 GOLDEN = Path("tests/modeling/vision/golden")
@@ -61,7 +60,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if sys.argv[1] == "full":
         output, dtype, budget = sys.argv[2:]
-        model = load(FULL_CONFIG, FULL_TEXT_HIDDEN_SIZE, getattr(torch, dtype))
+        model = load(VISION_CONFIG_31B, CONFIG_31B["hidden_size"], getattr(torch, dtype))
         pixels, positions = image_inputs(int(budget))
         np.save(output, soft_tokens(model, pixels[-1:], positions[-1:]))
         return

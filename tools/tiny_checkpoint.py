@@ -13,8 +13,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_tokenizer import NAMED, VIDEO, VOCAB_SIZE
 from transformers import Gemma4Config, Gemma4ForConditionalGeneration
+
+from tests.modeling.processing.toy_checkpoint import IMAGE_PROCESSOR
+from tools.tiny_tokenizer import NAMED, VIDEO, VOCAB_SIZE
 
 
 ROPE = {
@@ -117,21 +119,7 @@ GENERATION_CONFIG = {
 PROCESSOR_CONFIG = {
     "audio_ms_per_token": 40,
     "audio_seq_length": 750,
-    "image_processor": {
-        "do_convert_rgb": True,
-        "do_normalize": False,
-        "do_rescale": True,
-        "do_resize": True,
-        "image_mean": [0.0, 0.0, 0.0],
-        "image_processor_type": "Gemma4ImageProcessor",
-        "image_seq_length": 70,
-        "image_std": [1.0, 1.0, 1.0],
-        "max_soft_tokens": 70,
-        "patch_size": 16,
-        "pooling_kernel_size": 3,
-        "resample": 3,
-        "rescale_factor": 1 / 255,
-    },
+    "image_processor": IMAGE_PROCESSOR | {"image_seq_length": 70, "max_soft_tokens": 70},
     "image_seq_length": 70,
     "processor_class": "Gemma4Processor",
 }

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tiny_pictures import SIZES, Scene, paint_scene, random_scene
-from tiny_text import EACH, IMAGE, QUESTIONS, Segments, TextMix, conversation
 from tokenizers import Tokenizer
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+
+from tools.tiny_pictures import SIZES, Scene, paint_scene, random_scene
+from tools.tiny_text import EACH, IMAGE, QUESTIONS, Segments, TextMix, conversation
 
 
 IGNORE = -100

@@ -2,7 +2,7 @@
 """Judges the tiny Gemma 4: how many facts it answers and how many fresh pictures it describes exactly right.
 
 Greedy decoding by transformers on the stored (bf16-rounded) weights, after the chat template has been compared with
-the markers that the training texts use. `python tools/tiny_eval.py examples/gemma4-tiny` judges a saved checkpoint.
+the markers that the training texts use. `python -m tools.tiny_eval examples/gemma4-tiny` judges a saved checkpoint.
 """
 
 import argparse
@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tiny_data import preprocess
-from tiny_pictures import draw
-from tiny_text import EACH, IMAGE, KEYS, QUESTION, Segments, Turn, continuations, conversation, facts, haystack
 from transformers import AutoTokenizer, Gemma4ForConditionalGeneration
+
+from tools.tiny_data import preprocess
+from tools.tiny_pictures import draw
+from tools.tiny_text import EACH, IMAGE, KEYS, QUESTION, Segments, Turn, continuations, conversation, facts, haystack
 
 
 logger = logging.getLogger("tiny_eval")

@@ -6,7 +6,8 @@ that the markers equal what `chat_template.jinja` renders. `IMAGE` in a segment 
 """
 
 import numpy as np
-from tiny_facts import CAPITALS, FILLER, HAIKU, KEYS, SMALL_TALK, STORIES
+
+from tools.tiny_facts import CAPITALS, FILLER, HAIKU, KEYS, SMALL_TALK, STORIES
 
 
 IMAGE = "<|image|>"

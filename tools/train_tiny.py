@@ -5,7 +5,7 @@ Runs in the reference environment (transformers >= 5.5, its own Gemma 4 classes)
 sibling modules generate: first the decoder on text and, beside it in a second process, the vision tower on labels of
 the pictures; then both together. The weights are rounded to bf16, saved with the Hub's layout, and then judged.
 
-    python tools/train_tiny.py --out examples/gemma4-tiny
+    python -m tools.train_tiny --out examples/gemma4-tiny
 
 `--decoder FOLDER` takes the decoder of a checkpoint that has been trained on text already.
 """
@@ -19,14 +19,15 @@ from pathlib import Path
 
 import torch
 import torch.multiprocessing as mp
-from tiny_checkpoint import HUB_CONFIG, build, reload_rounded, save
-from tiny_data import IGNORE, Batch, Encoder, picture_batches, text_batches, tower_batches
-from tiny_eval import check_template, judge
-from tiny_pictures import COLOURS, COUNTS, SHAPES, SIDES
-from tiny_text import corpus
-from tiny_tokenizer import train_tokenizer, write_tokenizer
 from torch.nn import functional
 from transformers import Gemma4ForConditionalGeneration
+
+from tools.tiny_checkpoint import HUB_CONFIG, build, reload_rounded, save
+from tools.tiny_data import IGNORE, Batch, Encoder, picture_batches, text_batches, tower_batches
+from tools.tiny_eval import check_template, judge
+from tools.tiny_pictures import COLOURS, COUNTS, SHAPES, SIDES
+from tools.tiny_text import corpus
+from tools.tiny_tokenizer import train_tokenizer, write_tokenizer
 
 
 logger = logging.getLogger("train_tiny")

@@ -33,17 +33,9 @@ CONFIG_31B = {
     },
     "vision_config": {
         "model_type": "gemma4_vision",
-        "hidden_size": 1152,
-        "intermediate_size": 4304,
-        "num_hidden_layers": 27,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 16,
-        "head_dim": 72,
+        **config_31b.VISION_CONFIG_31B,
         "patch_size": 16,
-        "position_embedding_size": 10240,
         "pooling_kernel_size": 3,
-        "standardize": True,
-        "use_clipped_linears": False,
     },
 }
 

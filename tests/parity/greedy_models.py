@@ -11,61 +11,27 @@ import zlib
 import numpy as np
 import torch
 
+from tests.modeling.text.text_models import TEXT_CONFIGS
+
 
 NEW_TOKENS = 64
-BASE = {
+SIZES = {
     "vocab_size": 256,
     "hidden_size": 64,
     "intermediate_size": 128,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 16,
     "max_position_embeddings": 512,
-    "hidden_size_per_layer_input": 0,
-    "num_kv_shared_layers": 0,
-    "tie_word_embeddings": True,
     "pad_token_id": 0,
     "bos_token_id": 2,
     "eos_token_id": 1,
 }
+# The structures of the decoder's tests with the default RoPE, smaller and for generation
 GREEDY_CONFIGS = {
-    # As the 31B: K = V on global layers, softcap, fewer global KV heads.
-    "like_31b": {
-        **BASE,
-        "num_hidden_layers": 6,
-        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
-        "num_global_key_value_heads": 2,
-        "global_head_dim": 32,
-        "attention_k_eq_v": True,
-        "sliding_window": 16,
-        "final_logit_softcapping": 30.0,
-        "use_bidirectional_attention": "vision",
-    },
-    # One global KV head for all ranks, a window that is no power of two, a first layer that is global.
-    "one_global_head": {
-        **BASE,
-        "num_hidden_layers": 4,
-        "layer_types": ["full_attention", "sliding_attention", "sliding_attention", "full_attention"],
-        "num_key_value_heads": 8,
-        "num_global_key_value_heads": 1,
-        "global_head_dim": 64,
-        "attention_k_eq_v": True,
-        "sliding_window": 11,
-        "final_logit_softcapping": 30.0,
-        "use_bidirectional_attention": "vision",
-    },
-    # V has its own projection everywhere, one KV head, no softcap.
-    "own_v_proj": {
-        **BASE,
-        "num_hidden_layers": 3,
-        "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
-        "num_key_value_heads": 1,
-        "global_head_dim": 32,
-        "attention_k_eq_v": False,
-        "sliding_window": 24,
-        "final_logit_softcapping": None,
-        "use_bidirectional_attention": None,
-    },
+    name: {key: value for key, value in config.items() if key != "rope_parameters"} | SIZES
+    for name, config in TEXT_CONFIGS.items()
+}
+GREEDY_CONFIGS["like_31b"] |= {
+    "num_hidden_layers": 6,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2,
 }
 
 

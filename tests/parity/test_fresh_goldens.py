@@ -18,12 +18,12 @@ VISION = ROOT / "tests" / "modeling" / "vision" / "golden"
 PROCESSING = ROOT / "tests" / "modeling" / "processing" / "golden"
 # The tool with its arguments, what it makes, and where that is committed
 MADE = [
-    (["tools/make_reference.py", "--out"], ["gemma4-tiny.npz"], PARITY),
-    (["tools/make_greedy_reference.py", "--out"], ["greedy_models.npz"], PARITY),
+    (["-m", "tools.make_reference", "--out"], ["gemma4-tiny.npz"], PARITY),
+    (["-m", "tools.make_greedy_reference", "--out"], ["greedy_models.npz"], PARITY),
     (["-m", "tools.make_processing_reference"], ["images.json", "prompts.json"], PROCESSING),
 ]
 MADE_IN_A_WHILE = [
-    (["tools/make_picture_reference.py", "--out"], ["gemma4-tiny-pictures.npz"], PARITY),
+    (["-m", "tools.make_picture_reference", "--out"], ["gemma4-tiny-pictures.npz"], PARITY),
     (
         ["-m", "tools.make_multimodal_reference", "--out"],
         ["multimodal_causal_images.npz", "multimodal_like_31b.npz"],

@@ -8,9 +8,9 @@ windows and no common period of layers. Goldens: `tools/make_greedy_reference.py
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from goldens import load_golden
 from greedy_models import GREEDY_CONFIGS, NEW_TOKENS, greedy_prompts, greedy_weight
 from safetensors.torch import save_file
 
@@ -19,7 +19,6 @@ from optimum_gemma4.modeling.configuration import Gemma4TextConfig
 from optimum_gemma4.modeling.geometry import TextGeometry
 
 
-GOLDEN = Path(__file__).parent / "golden" / "greedy_models.npz"
 TOLERANCE = 1e-3
 GREEDY = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": None}
 OPTIONS = {"sequence_length": 112, "prefill_buckets": [48], "torch_dtype": "float32"}
@@ -31,8 +30,7 @@ BATCHING = {("like_31b", False), ("one_global_head", True)}
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, torch.Tensor]:
-    with np.load(GOLDEN) as file:
-        return {key: torch.from_numpy(value) for key, value in file.items()}
+    return load_golden("greedy_models")
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ units, the tolerance is 1e-3. Goldens: `tools/make_multimodal_reference.py`. Slo
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from goldens import load_golden
 from multimodal_models import (
     ASPECTS,
     BUDGETS,
@@ -34,7 +34,6 @@ from optimum_gemma4.modeling.processing import Gemma4ImageProcessor
 from optimum_gemma4.modeling.vision.spec import VisionSpec
 
 
-GOLDEN = Path(__file__).parent / "golden"
 LOGITS_TOLERANCE = 1e-3
 FEATURES_TOLERANCE = 1e-4  # largest difference over largest value
 GREEDY = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": None}
@@ -58,11 +57,7 @@ TWO_ROWS = {
 
 @pytest.fixture(scope="module")
 def goldens() -> dict[str, dict[str, torch.Tensor]]:
-    found = {}
-    for name in MULTIMODAL_CONFIGS:
-        with np.load(GOLDEN / f"multimodal_{name}.npz") as file:
-            found[name] = {key: torch.from_numpy(value) for key, value in file.items()}
-    return found
+    return {name: load_golden(f"multimodal_{name}") for name in MULTIMODAL_CONFIGS}
 
 
 @pytest.fixture(scope="module")

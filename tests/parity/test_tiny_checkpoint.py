@@ -8,9 +8,9 @@ can fail: nothing looks for a word that the prompt holds, and speed is counted i
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from goldens import load_golden
 from parity_prompts import COMPILED_LENGTH, SERVED, chats
 from transformers import AutoTokenizer
 
@@ -18,7 +18,6 @@ from optimum_gemma4.modeling.text_graphs import _TextGraph
 
 
 CHECKPOINT = Path(__file__).parents[2] / "examples" / "gemma4-tiny"
-GOLDEN = Path(__file__).parent / "golden" / "gemma4-tiny.npz"
 NAMES = ["capital", "sum", "two turns", "one", "short", "window", "window + 1", "long", "compiled - 1"]
 TOLERANCE = 1e-3
 SECRET = "river"
@@ -33,8 +32,7 @@ ONE_GRAPH = {**OPTIONS, "prefill_buckets": [COMPILED_LENGTH]}
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, torch.Tensor]:
-    with np.load(GOLDEN) as file:
-        return {key: torch.from_numpy(value) for key, value in file.items()}
+    return load_golden("gemma4-tiny")
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ Goldens are those of `tools/make_picture_reference.py`. Prompts and pictures go 
 import logging
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from goldens import load_golden
 from picture_prompts import ASKED, ENCODED, NEW_TOKENS, PROMPTS, QUESTION, conversation, seeds
 
 from optimum_gemma4.modeling.processing import Gemma4Processor, soft_token_counts
@@ -17,22 +17,19 @@ from tools.tiny_pictures import draw
 
 
 CHECKPOINT = Path(__file__).parents[2] / "examples" / "gemma4-tiny"
-GOLDEN = Path(__file__).parent / "golden" / "gemma4-tiny-pictures.npz"
 LOGITS_TOLERANCE = 1e-3
 FEATURES_TOLERANCE = 1e-4  # largest difference over largest value
 OPTIONS = {"sequence_length": 432, "prefill_buckets": [384], "max_soft_tokens": [70], "torch_dtype": "float32"}
 ROWS = 4
+GREEDY = {"max_new_tokens": NEW_TOKENS, "do_sample": False, "eos_token_id": None}
 
 logger = logging.getLogger(__name__)
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, torch.Tensor]:
-    with np.load(GOLDEN) as file:
-        return {
-            key: torch.from_numpy(value).to(torch.int64 if value.dtype.kind == "i" else torch.float32)
-            for key, value in file.items()
-        }
+    loaded = load_golden("gemma4-tiny-pictures")
+    return {key: value.float() if value.is_floating_point() else value.long() for key, value in loaded.items()}
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +50,7 @@ def prepared(processor, prompts: list[list[str | int]]):
 def assert_follows(model, processor, golden, names: tuple[str, ...]) -> None:
     """Every token is the reference's, and so are the largest logits that it was chosen from."""
     inputs = prepared(processor, [PROMPTS[name] for name in names])
-    output = model.generate(
-        **inputs,
-        max_new_tokens=NEW_TOKENS,
-        do_sample=False,
-        eos_token_id=None,
-        return_dict_in_generate=True,
-        output_logits=True,
-    )
+    output = model.generate(**inputs, **GREEDY, return_dict_in_generate=True, output_logits=True)
     for row, name in enumerate(names):
         new = output.sequences[row, inputs["input_ids"].shape[1] :]
         assert new.tolist() == golden[f"{name}.tokens"].tolist(), name

@@ -20,8 +20,9 @@ from optimum_gemma4.modeling.configuration import Gemma4VisionConfig
 from optimum_gemma4.modeling.vision.model import Gemma4ImageEncoder
 from optimum_gemma4.modeling.vision.spec import VisionSpec
 from optimum_gemma4.simulator.engine.ranks import tensor_parallel
+from tests.config_31b import CONFIG_31B, VISION_CONFIG_31B
 from tests.modeling.vision.helpers import inputs, run, valid_rows
-from tests.modeling.vision.toy_vision import FULL_CONFIG, FULL_TEXT_HIDDEN_SIZE, GRIDS, draw_weight
+from tests.modeling.vision.toy_vision import GRIDS, draw_weight
 
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +30,7 @@ PYTHON = Path(os.environ.get("OPTIMUM_GEMMA4_REFERENCE_PYTHON", ROOT / ".venv-re
 
 
 def full_encoder(dtype: torch.dtype) -> Gemma4ImageEncoder:
-    spec = VisionSpec.from_config(Gemma4VisionConfig(**FULL_CONFIG), FULL_TEXT_HIDDEN_SIZE)
+    spec = VisionSpec.from_config(Gemma4VisionConfig(**VISION_CONFIG_31B), CONFIG_31B["hidden_size"])
     with tensor_parallel(1):
         encoder = Gemma4ImageEncoder(spec, dtype).to(dtype).eval()
     for name, tensor in encoder.state_dict().items():
@@ -47,7 +48,7 @@ def both(folder: Path, dtype: torch.dtype, budget: int) -> tuple[np.ndarray, np.
     (rows,) = valid_rows(run(full_encoder(dtype), pixels, positions), positions)
     wanted = np.load(file)
     height, width = GRIDS[budget][4]
-    assert rows.shape == wanted.shape == (height * width // 9, FULL_TEXT_HIDDEN_SIZE)
+    assert rows.shape == wanted.shape == (height * width // 9, CONFIG_31B["hidden_size"])
     return rows, wanted
 
 

@@ -9,15 +9,16 @@ from optimum_gemma4.modeling.vision.model import Gemma4ImageEncoder
 from optimum_gemma4.modeling.vision.pooler import pool_cells, standardize
 from optimum_gemma4.modeling.vision.spec import VisionSpec
 from optimum_gemma4.simulator.engine.ranks import tensor_parallel
+from tests.config_31b import CONFIG_31B, VISION_CONFIG_31B
 from tests.modeling.vision.helpers import inputs, make_encoder, run, shard, spec_of, torch_weights
-from tests.modeling.vision.toy_vision import FULL_CONFIG, FULL_TEXT_HIDDEN_SIZE, weight_shapes
+from tests.modeling.vision.toy_vision import weight_shapes
 
 
 DATA_DEPENDENT = ("nonzero", "aten.item", "_local_scalar_dense", "masked_select", "unique", "is_nonzero")
 
 
 def full_spec(**changes) -> VisionSpec:
-    return VisionSpec.from_config(Gemma4VisionConfig(**FULL_CONFIG | changes), FULL_TEXT_HIDDEN_SIZE)
+    return VisionSpec.from_config(Gemma4VisionConfig(**VISION_CONFIG_31B | changes), CONFIG_31B["hidden_size"])
 
 
 @pytest.mark.parametrize("name", ["standardized", "clipped"])
@@ -95,7 +96,7 @@ def test_mean_of_each_cell_by_its_own_row_length():
 
 @pytest.mark.parametrize("tp", [1, 2, 4, 8, 16])
 def test_31b_has_the_checkpoint_names_and_rank_shapes(tp):
-    shapes = weight_shapes(FULL_CONFIG, FULL_TEXT_HIDDEN_SIZE)
+    shapes = weight_shapes(VISION_CONFIG_31B, CONFIG_31B["hidden_size"])
     assert len(shapes) == 356
     with tensor_parallel(tp), torch.device("meta"):
         spec = full_spec()

@@ -31,18 +31,6 @@ CONFIGS = {
     "standardized": _SHARED | {"standardize": True, "use_clipped_linears": False},
     "clipped": _SHARED | {"standardize": False, "use_clipped_linears": True},
 }
-FULL_TEXT_HIDDEN_SIZE = 5376
-FULL_CONFIG = {  # of google/gemma-4-31b-it
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 16,
-    "head_dim": 72,
-    "position_embedding_size": 10240,
-    "standardize": True,
-    "use_clipped_linears": False,
-}
 _NORMS = (
     "input_layernorm",
     "post_attention_layernorm",
