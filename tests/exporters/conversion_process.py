@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A process that converts a checkpoint and reports its peak anonymous memory, run by test_conversion_memory.py.
 
-Usage: `python conversion_process.py ours|upstream SOURCE DESTINATION TP DTYPE`. Prints two numbers in bytes: RssAnon
-before the conversion and its largest value during it (pages of mapped files do not count). "upstream" is
-optimum-neuron's own way: its `load_state_dict`, the renaming and the tied head in memory, and the slices of every rank
-from there.
+Usage: `python conversion_process.py SOURCE DESTINATION TP WAY DTYPE [WAY DTYPE]`. For each way a line of two numbers
+in bytes: RssAnon before the conversion and its largest value during it (pages of mapped files do not count). Ways are
+"ours" and "upstream", written to the folder of that name below the destination. "upstream" is optimum-neuron's own
+way: its `load_state_dict`, the renaming and the tied head in memory, and the slices of every rank from there.
 """
 
 import sys
@@ -66,7 +66,7 @@ def convert_like_upstream(source: Path, destination: Path, config, neuron_config
         save_file(shard, destination / "weights" / f"tp{rank}_sharded_checkpoint.safetensors")
 
 
-def main(way: str, source: Path, destination: Path, tp: int, dtype: str) -> None:
+def main(source: Path, destination: Path, tp: int, way: str, dtype: str) -> None:
     """Converts and reports."""
     from transformers import AutoConfig
 
@@ -79,11 +79,13 @@ def main(way: str, source: Path, destination: Path, tp: int, dtype: str) -> None
     peak = Peak()
     peak.start()
     if way == "ours":
-        convert_checkpoint(source, destination, config, neuron_config, "text")
+        convert_checkpoint(source, destination / way, config, neuron_config, "text")
     else:
-        convert_like_upstream(source, destination, config, neuron_config)
+        convert_like_upstream(source, destination / way, config, neuron_config)
     sys.stdout.write(f"{before} {peak.stop()}\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+    arguments = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    for index in range(4, len(sys.argv), 2):
+        main(*arguments, *sys.argv[index : index + 2])

@@ -48,12 +48,11 @@ def _write(folder: Path, config: dict) -> int:
     return sum((folder / file).stat().st_size for file in parts)
 
 
-def _peak(way: str, source: Path, destination: Path, dtype: str = "bfloat16") -> int:
-    """Peak anonymous memory of a conversion above that of the interpreter with everything imported, in bytes."""
-    command = [sys.executable, str(SCRIPT), way, str(source), str(destination), str(TP), dtype]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    before, peak = map(int, output.split()[-2:])
-    return peak - before
+def _peaks(source: Path, destination: Path, *ways: str) -> list[int]:
+    """Peak anonymous memory of conversions above that of the interpreter before them, in bytes."""
+    command = [sys.executable, str(SCRIPT), str(source), str(destination), str(TP), *ways]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-len(ways) // 2 :]
+    return [int(peak) - int(before) for before, peak in map(str.split, lines)]
 
 
 def test_memory_of_a_conversion_does_not_follow_the_models_size(tmp_path):
@@ -69,8 +68,7 @@ def test_memory_of_a_conversion_does_not_follow_the_models_size(tmp_path):
     )
     size = _write(tmp_path, config)
     assert size > 200 * MIB
-    ours = _peak("ours", tmp_path, tmp_path / "ours", "float32")
-    theirs = _peak("upstream", tmp_path, tmp_path / "theirs")
+    ours, theirs = _peaks(tmp_path, tmp_path / "out", "ours", "float32", "upstream", "bfloat16")
     assert ours < 3 * PIECE_BYTES, f"{ours / MIB:.0f} MiB"
     assert theirs > size / TP, f"{theirs / MIB:.0f} MiB: the other loader is no longer a yardstick"
 
@@ -80,9 +78,9 @@ def test_a_6_gb_checkpoint_converts_in_little_memory(tmp_path, capsys):
     config = _config(num_hidden_layers=6, layer_types=["sliding_attention"] * 5 + ["full_attention"])
     size = _write(tmp_path, config)
     assert size > 6e9
-    ours = _peak("ours", tmp_path, tmp_path / "ours")
-    shutil.rmtree(tmp_path / "ours")
-    theirs = _peak("upstream", tmp_path, tmp_path / "theirs")
+    (ours,) = _peaks(tmp_path, tmp_path / "out", "ours", "bfloat16")
+    shutil.rmtree(tmp_path / "out")
+    (theirs,) = _peaks(tmp_path, tmp_path / "out", "upstream", "bfloat16")
     shutil.rmtree(tmp_path)  # pytest would keep it for the next sessions
     with capsys.disabled():
         sys.stdout.write(
