@@ -81,15 +81,15 @@ def test_writing_at_a_boolean_mask_is_refused(tmp_path, value):
 
 
 NO_LOWERING = {
-    "bucketize": lambda x: torch.bucketize(x, torch.arange(3.0)),
-    "searchsorted": lambda x: torch.searchsorted(torch.arange(3.0), x),
+    "bucketize": lambda x: torch.bucketize(x, torch.arange(3.0, device=x.device)),
+    "searchsorted": lambda x: torch.searchsorted(torch.arange(3.0, device=x.device), x),
     "median": lambda x: x.median(dim=1).values,
     "multinomial": lambda x: torch.multinomial(x.softmax(-1), 1),
     "_fft": lambda x: torch.fft.rfft(x).real,
     "histc": lambda x: torch.histc(x),
     "round": lambda x: x.round(decimals=2),
     "exp2": lambda x: x.exp2(),
-    "isin": lambda x: torch.isin(x, torch.arange(2.0)).float(),
+    "isin": lambda x: torch.isin(x, torch.arange(2.0, device=x.device)).float(),
     "unfold": lambda x: x.unfold(1, 2, 1),
     "aminmax": lambda x: x.aminmax(dim=1)[0],
 }
@@ -115,7 +115,7 @@ INTEGERS = {
     "bmm": lambda x: torch.bmm(x.long()[None], x.long()[None]),
     "topk": lambda x: x.int().topk(2).values,
     "scatter_add": lambda x: x.int().scatter_add(0, x.long(), x.int()),
-    "index_add": lambda x: x.int().index_add(0, torch.arange(4), x.int()),
+    "index_add": lambda x: x.int().index_add(0, torch.arange(4, device=x.device), x.int()),
     "index_put": lambda x: x.int().index_put((torch.arange(4),), x.int(), accumulate=True),
     "all_reduce": lambda x: mappings.reduce_from_tensor_model_parallel_region(x.int()),
 }
@@ -130,7 +130,7 @@ def test_integers_where_the_device_computes_in_floating_point_are_refused(tmp_pa
 def test_integers_may_be_moved_and_summed(tmp_path):
     def allowed(x):
         ids = x.long()
-        moved = ids.index_copy(0, torch.arange(4), ids).index_select(0, ids[0].clamp(0, 3))
+        moved = ids.index_copy(0, torch.arange(4, device=x.device), ids).index_select(0, ids[0].clamp(0, 3))
         return mappings._gather_along_dim(moved.sum(0, keepdim=True) * 3, 1)
 
     assert trace(allowed, tmp_path, tp=2) is not None
@@ -139,10 +139,10 @@ def test_integers_may_be_moved_and_summed(tmp_path):
 def test_constants_may_be_read_and_in_place_writes_made(tmp_path):
     def allowed(x):
         limit = int(torch.tensor(3).item())
-        y = torch.zeros(4, 4)
+        y = torch.zeros(4, 4, device=x.device)
         y[:limit].copy_(x[:limit])
         y.masked_fill_(x > 0, 1.0)
-        return y.index_fill_(0, torch.tensor([0]), 2.0)
+        return y.index_fill_(0, torch.tensor([0], device=x.device), 2.0)
 
     assert trace(allowed, tmp_path) is not None
 

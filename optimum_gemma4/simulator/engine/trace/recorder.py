@@ -26,6 +26,7 @@ from torch.utils import _pytree as pytree
 from ..errors import GraphError
 from ..fabric import TracingFabric, use_fabric
 from .guard import HostReadGuard
+from .host_tensors import HostTensors
 from .hygiene import check_graph
 
 
@@ -94,15 +95,17 @@ def record(
     with fake_mode:
         fakes = [torch.empty(t.shape, dtype=t.dtype) for t in (*state.values(), *examples)]
     with use_fabric(TracingFabric(world_size)), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        graph_module = _traced(program, fakes, HostReadGuard(examples), where)
+        graph_module = _traced(program, fakes, HostReadGuard(examples), HostTensors(module, where), where)
     check_graph(graph_module.graph, where)
     outputs = next(node for node in graph_module.graph.nodes if node.op == "output").args[0]
     return graph_module, len(outputs)
 
 
-def _traced(program: Callable, fakes: list[torch.Tensor], guard: HostReadGuard, where: str) -> fx.GraphModule:
+def _traced(
+    program: Callable, fakes: list[torch.Tensor], reads: HostReadGuard, host_tensors: HostTensors, where: str
+) -> fx.GraphModule:
     def guarded(*flat):
-        with guard:
+        with host_tensors, reads:
             return program(*flat)
 
     try:
