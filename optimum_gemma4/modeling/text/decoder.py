@@ -10,7 +10,6 @@ input_ids [B, S] -> tokens [B] int, or logits [B, 1, vocabulary] float32.
 from typing import TYPE_CHECKING
 
 import torch
-from optimum.neuron.models.inference.backend.modules.generation.sampling import Sampler
 from torch import nn
 
 from ..configuration import Gemma4Config, Gemma4TextConfig
@@ -21,6 +20,7 @@ from .kv_cache import Gemma4KVCache
 from .mlp import Gemma4TextMLP
 from .rms_norm import Gemma4RMSNorm
 from .rope import inverse_frequencies, rotary_tables
+from .sampler import Gemma4Sampler
 
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Gemma4TextModel(nn.Module):
         self.kv_mgr = Gemma4KVCache(
             geometry, tp_degree, neuron_config.max_batch_size, neuron_config.sequence_length, dtype
         )
-        self.sampler = Sampler(neuron_config, do_sample=True) if neuron_config.on_device_sampling else None
+        self.sampler = Gemma4Sampler(neuron_config, do_sample=True) if neuron_config.on_device_sampling else None
         self.rope_frequencies = {spec.rope: inverse_frequencies(spec.rope).tolist() for spec in geometry.layers}
 
     def forward(
