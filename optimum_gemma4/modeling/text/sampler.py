@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sampling on the device, mirrors transformers' warpers in their order: temperature, top-k, top-p.
 
-Differs from optimum-neuron's `Sampler` in top-p: there the token that crosses the limit is left out, so that with Gemma
-4's default of 0.95 a token of 94 % stands alone; transformers' `TopPLogitsWarper` keeps it. And no step depends on the
-values of the example inputs. Logits [B, vocabulary / tp] float32, parameters [B, 3] -> tokens [B].
+Differs from optimum-neuron's `Sampler` in top-p: there the token that crosses the limit is left out, so that with
+Gemma 4's default of 0.95 a token of 94 % stands alone; transformers' `TopPLogitsWarper` keeps it. And no step depends
+on the values of the example inputs. Logits [B, vocabulary / tp] float32, parameters [B, 3] -> tokens [B].
 """
 
 import torch
@@ -38,4 +38,7 @@ class Gemma4Sampler(Sampler):
         of_better_tokens = cumsum(probabilities, dim, on_cpu=self.on_cpu) - probabilities
         logits = logits.masked_fill(of_better_tokens >= top_p, self.IGNORED_LOGITS_VALUE)
         drawn = self._multinomial(self._soft_max(logits, dim), dim)
-        return torch.gather(tokens, dim, drawn).flatten()
+        # Rounded probabilities may sum to less than the random number: the draw then counts past all of them, and the
+        # device has nothing to gather there.
+        last = (logits > self.IGNORED_LOGITS_VALUE).sum(dim, keepdim=True) - 1
+        return torch.gather(tokens, dim, torch.minimum(drawn, last)).flatten()

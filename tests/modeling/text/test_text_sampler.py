@@ -56,3 +56,17 @@ def test_tokens_are_drawn_as_in_transformers(top_k, top_p, temperature):
     assert not share[wanted == 0].any()
     # Five standard deviations
     assert ((share - wanted).abs() <= 5 * (wanted * (1 - wanted) / DRAWS).sqrt() + 1e-4).all()
+
+
+def test_a_number_beyond_the_rounded_sum_draws_the_last_token_that_is_left(monkeypatch):
+    """Otherwise the gather would be out of bounds: an error here, and on the device at best a token that was cut."""
+    monkeypatch.setattr(
+        Gemma4Sampler, "_rand_selector", lambda self, cumsum, samples=1: torch.full((len(cumsum), 1), 1.1)
+    )
+    logits = torch.arange(VOCABULARY).float()
+    with tensor_parallel(TP):
+        ranks = [{"logits": part} for part in logits.chunk(TP)]
+        parameters = torch.tensor([[16.0, 1.0, 1.0], [3.0, 1.0, 1.0], [1.0, 1.0, 1.0], [16.0, 0.7, 1.0]])
+        drawn = run_on_ranks(SamplerOfARank(), ranks, parameters, torch.tensor([0]))[0]
+    best = VOCABULARY - 1
+    assert drawn.tolist() == [best - 15, best - 2, best, best - 1]
