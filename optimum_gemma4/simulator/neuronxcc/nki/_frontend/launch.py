@@ -2,8 +2,8 @@
 """Kernels: what `nki.jit` returns, and how a launch runs.
 
 A kernel called with numpy arrays or torch tensors runs every program of its grid and gives back arrays of the same
-kind. Called from another kernel it is inlined. Parameters are immutable unless annotated `nt.mutable_tensor`; the
-convention of `nki_jit`, where a preallocated output is an argument that the kernel stores to, is `outputs_are_arguments`.
+kind. Called from another kernel it is inlined. Parameters are immutable unless annotated `nt.mutable_tensor`; in the
+convention of `nki_jit`, a preallocated output is an argument that the kernel stores to: `outputs_are_arguments`.
 """
 
 from contextlib import contextmanager

@@ -37,6 +37,10 @@ class TracedRange:
         self.carried = carried
 
     def __iter__(self):
+        if not self.steps:
+            raise ControlFlowError(
+                f"a traced loop over {self.steps} has no iterations, but its body is traced; guard it by a Python if"
+            )
         return _Iterator(self)
 
 
@@ -92,9 +96,9 @@ class _Iterator:
             changed = [name for name, value in now.items() if name in self.state and self.state[name] != value]
             if changed:
                 raise ControlFlowError(
-                    f"Python variables {changed} change between iterations of a traced loop (line {frame.f_lineno}); the "
-                    "body is traced once, so every iteration would see the first value: compute them from the loop index, "
-                    "or use nl.static_range"
+                    f"Python variables {changed} change between iterations of a traced loop (line {frame.f_lineno}); "
+                    "the body is traced once, so every iteration would see the first value: compute them from the "
+                    "loop index, or use nl.static_range"
                 )
         self.state = now
 

@@ -69,7 +69,7 @@ def storage(dtype: np.dtype) -> np.dtype:
 
 
 def _round_bits(values: np.ndarray, drop: int) -> np.ndarray:
-    """Round float32 to fewer mantissa bits, to nearest even, by integer arithmetic (the NaN of arithmetic stays a NaN)."""
+    """Round float32 to fewer mantissa bits, to nearest even, by integer arithmetic (NaN stays NaN)."""
     bits = values.view(np.uint32)
     rounded = bits >> drop
     rounded &= 1

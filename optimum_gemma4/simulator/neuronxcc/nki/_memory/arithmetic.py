@@ -13,8 +13,8 @@ def _call(name: str, *operands):
     shapes = [x.shape for x in operands if isinstance(x, Arithmetic)]
     if len(shapes) == 2 and shapes[0][0] != shapes[1][0]:
         raise PartitionMismatchError(
-            f"partition dimension broadcasting is not supported on operators ({operands[0]!r} and {operands[1]!r}); use "
-            f"nl.{name}"
+            f"partition dimension broadcasting is not supported on operators ({operands[0]!r} and {operands[1]!r}); "
+            f"use nl.{name}"
         )
     return getattr(math, name)(*operands)
 

@@ -9,7 +9,14 @@ the assignment is a copy on the Vector Engine. `psum[...] += nc_matmul(...)` acc
 import numpy as np
 
 from .._machine import cost, dtypes, hardware
-from .._machine.errors import DtypeError, MemorySpaceError, NkiError, ShapeError, UninitializedReadError
+from .._machine.errors import (
+    DtypeError,
+    MemorySpaceError,
+    NkiError,
+    OperatorError,
+    ShapeError,
+    UninitializedReadError,
+)
 from .checks import check_place, check_scope, operand, same_partitions
 from .context import current
 from .execute import note_write, record
@@ -58,8 +65,8 @@ def fit(values: np.ndarray, target: Tensor, instruction: str) -> np.ndarray:
         if all(a == b or a == 1 for a, b in zip(values.shape, target.shape)):
             return np.broadcast_to(values, target.shape)
     raise ShapeError(
-        f"illegal assignment destination shape in {instruction}: shape {list(target.shape)} of the destination does not "
-        f"take {list(values.shape)}"
+        f"illegal assignment destination shape in {instruction}: shape {list(target.shape)} of the destination does "
+        f"not take {list(values.shape)}"
     )
 
 
@@ -101,14 +108,28 @@ def _group_total(target: Tensor, values: np.ndarray) -> np.ndarray:
         return values
 
 
+def _check_group(target: Tensor) -> None:
+    """Refuse a matmul that accumulates onto what another engine wrote: PSUM adds to matmuls alone."""
+    instructions = current().trace.instructions
+    for writer in target.tracker().writers(target.region):
+        if instructions[writer].engine != hardware.PE:
+            current().relax(
+                "psum_start",
+                OperatorError,
+                f"a matmul accumulates into {target!r}, which {instructions[writer].name} wrote: PSUM accumulates "
+                "matmuls alone; add in SBUF, or accumulate from nl.zeros",
+            )
+
+
 def accumulate(target: Tensor, value) -> Tensor:
-    """`target += value`: on the Tensor Engine if it just computed `value` into PSUM, otherwise on the Vector Engine."""
+    """`target += value`: by the Tensor Engine if it just computed `value` into PSUM, else by the Vector Engine."""
     if isinstance(value, Tensor) and target.buffer.memory == PSUM and value.shape == target.shape:
         position = _fusable(value, target)
         if position is not None and current().trace.instructions[position].engine == hardware.PE:
             check_scope(target, "accumulation destination")
             if target.dtype != dtypes.FLOAT32:
                 raise DtypeError(f"PSUM accumulates in float32, not into {target!r}")
+            _check_group(target)
             # A zeroed PSUM tile needs no memset here: the first matmul of the group overwrites it.
             target.buffer.lazy_zero = False
             target.assign(_group_total(target, value.data))

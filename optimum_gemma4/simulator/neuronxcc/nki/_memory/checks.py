@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of operands that every instruction shares: kind, scope, memory, tile form, partitions, start partition, masks.
+"""Checks of operands that every instruction shares: kind, scope, memory, form, partitions, start partition, masks.
 
-Rules: SDK 2.26 `nki.errors.rst` and `arch/trainium_inferentia2_arch.rst` (engines start an access at partition 0, 32, 64
-or 96, depending on how many partitions they access).
+Rules: SDK 2.26 `nki.errors.rst` and `arch/trainium_inferentia2_arch.rst` (engines start an access at partition 0, 32,
+64 or 96, depending on how many partitions they access).
 """
 
 import numpy as np
@@ -37,8 +37,8 @@ def check_scope(tensor: Tensor, what: str) -> None:
     """Refuse a tensor whose loop iteration or if block is over."""
     if tensor.buffer.scope not in current().open_scopes:
         raise ScopeError(
-            f"{what}: local variable {tensor!r} is referenced outside of its parent scope; create it before the loop or "
-            "if block and fill it with t[...] = value"
+            f"{what}: local variable {tensor!r} is referenced outside of its parent scope; create it before the loop "
+            "or if block and fill it with t[...] = value"
         )
 
 
@@ -78,8 +78,8 @@ def check_place(tensor: Tensor, what: str, memories, compute: bool) -> None:
             lo = tensor.region.box[tensor.buffer.par_axis][0]
             if lo and (lo % 32 or partitions > 64 or (partitions > 32 and lo != 64)):
                 raise StartPartitionError(
-                    f"{what}: {tensor!r} starts at partition {lo} with {partitions} partitions; engines start at 0, at "
-                    "64 with at most 64 partitions, or at 32 / 96 with at most 32"
+                    f"{what}: {tensor!r} starts at partition {lo} with {partitions} partitions; engines start at 0, "
+                    "at 64 with at most 64 partitions, or at 32 / 96 with at most 32"
                 )
 
 
@@ -96,8 +96,8 @@ def check_bank(shape, dtype, name, par_axis=0) -> None:
     size = int(np.prod(shape[par_axis + 1 :], dtype=np.int64)) * dtype.itemsize
     if size > hardware.PSUM_BANK_BYTES:
         raise TileSizeError(
-            f"PSUM tile {name or 'result'}{list(shape)} of {dtype} takes {size} bytes a partition; a tile must fit one "
-            f"bank of {hardware.PSUM_BANK_BYTES} bytes (512 float32)"
+            f"PSUM tile {name or 'result'}{list(shape)} of {dtype} takes {size} bytes a partition; a tile must fit "
+            f"one bank of {hardware.PSUM_BANK_BYTES} bytes (512 float32)"
         )
 
 

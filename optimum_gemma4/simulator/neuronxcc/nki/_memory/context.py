@@ -19,7 +19,7 @@ RELAXATIONS = {
     "traced_bool": "Python and / or / not on comparisons of traced indices, evaluated with the iteration's value",
     "gpsimd_psum": "a GpSimd instruction reads PSUM: the copy to SBUF that the compiler would add is inserted",
     "activation_range": "activation inputs outside the documented valid range",
-    "psum_start": "a matmul accumulates into PSUM that nothing wrote: taken as the first of its group",
+    "psum_start": "a matmul accumulates into PSUM that neither a matmul nor nl.zeros wrote: it starts its group",
     "affine_rewrite": "iterations of an affine_range that write one location or read what another one wrote",
 }
 _uids = itertools.count(1)

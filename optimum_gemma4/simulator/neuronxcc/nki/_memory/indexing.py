@@ -35,8 +35,8 @@ def _scalar(entry):
 def _bounds(tensor, axis, start, stop):
     if start < 0 or stop > tensor.shape[axis]:
         raise OutOfBoundsError(
-            f"out-of-bound access for tensor {tensor!r} on dimension {axis}: index range [{start}, {stop - 1}] exceeds "
-            f"dimension size of {tensor.shape[axis]}"
+            f"out-of-bound access for tensor {tensor!r} on dimension {axis}: index range [{start}, {stop - 1}] "
+            f"exceeds dimension size of {tensor.shape[axis]}"
         )
 
 

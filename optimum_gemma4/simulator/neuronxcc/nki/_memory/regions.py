@@ -132,6 +132,10 @@ class Tracker:
                     found = position
         return found
 
+    def writers(self, region: Region) -> list[int]:
+        """Positions of the instructions that last wrote anything of a region."""
+        return [other.writer for other in self._entry(region).overlaps if other.writer is not None]
+
     def conflict(self, region: Region, path, depth: int, accumulated: bool):
         """Find an earlier write of another iteration of an affine loop that this access overlaps.
 
@@ -159,8 +163,8 @@ def loop_conflict(kind: str, tensor, iteration: int) -> LoopDependencyError:
     """The refusal of an access that conflicts with another iteration of an affine loop."""
     if kind == "write":
         return LoopDependencyError(
-            f"unexpected output dependencies: iteration {iteration} of an affine_range writes a location of {tensor!r} "
-            "that this iteration writes too; index it by the loop variable or use nl.sequential_range"
+            f"unexpected output dependencies: iteration {iteration} of an affine_range writes a location of "
+            f"{tensor!r} that this iteration writes too; index it by the loop variable or use nl.sequential_range"
         )
     return LoopDependencyError(
         f"loop-carried dependency: this iteration of an affine_range reads what iteration {iteration} wrote to "

@@ -57,7 +57,7 @@ class Buffer:
         if data is None:
             self.data = np.empty(shape, dtypes.storage(dtype))
             self.data.fill(np.nan if dtypes.is_float(dtype) else 0)
-            # In HBM the flags name the program of the launch grid that wrote, so that two programs never share a location.
+            # In HBM the flags name the program of the launch grid that wrote: two programs never share a location.
             self.written = np.zeros(shape, np.bool_ if memory in ON_CHIP else np.uint8)
             self.remaining = self.data.size
         else:
@@ -115,8 +115,8 @@ class Buffer:
         others = (flags != 0) & (flags != number)
         if others.any():
             raise LoopDependencyError(
-                f"unexpected output dependencies: programs {int(flags[others][0]) - 1} and {number - 1} of the launch grid "
-                f"write the same location of {view!r}"
+                f"unexpected output dependencies: programs {int(flags[others][0]) - 1} and {number - 1} of the launch "
+                f"grid write the same location of {view!r}"
             )
 
 

@@ -65,6 +65,6 @@ def check_capacity(trace: Trace, generation: Generation, kernel: str) -> None:
         if found.size > limit:
             largest = ", ".join(f"{n} {s}" + (f" ({c} tiles)" if c > 1 else "") for n, s, c in found.live[:6])
             raise CapacityError(
-                f"kernel {kernel}: live data needs {found.size} {unit} of {memory.upper()}, {generation.name} has {limit}; "
-                f"largest: {largest}"
+                f"kernel {kernel}: live data needs {found.size} {unit} of {memory.upper()}, {generation.name} has "
+                f"{limit}; largest: {largest}"
             )

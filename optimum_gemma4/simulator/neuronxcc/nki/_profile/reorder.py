@@ -16,7 +16,7 @@ from .schedule import Timeline, dma_time
 from .trace import Trace
 
 
-# Instructions the scheduler looks ahead. The compiler's own horizon is not published; a few tiles are enough to overlap.
+# Instructions the scheduler looks ahead. The compiler's own horizon is not published; a few tiles suffice to overlap.
 WINDOW = 512
 
 

@@ -62,6 +62,9 @@ def iota(expr, dtype, *, mask=None, **kwargs):
     values = np.array(expr.values if isinstance(expr, IndexArray) else [[expr.value]], dtype=np.int64)
     if values.ndim < 2:
         raise ShapeError("iota: expr must have a partition and a free axis; use nl.arange(n)[None, :]")
+    absent = [axis for axis, size in enumerate(values.shape) if size > 1 and not expr.coefficients.get(axis)]
+    if absent:
+        raise ShapeError(f"iota: axes {absent} of {expr!r} are not in the expression, which would have no such axes")
     out = dtypes.canonical(dtype)
     values = values.astype(np.float32 if dtypes.is_float(out) else out)
     where = mask_for(mask, values.shape, "iota")

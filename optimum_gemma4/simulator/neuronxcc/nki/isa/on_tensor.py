@@ -64,8 +64,8 @@ def nc_matmul(
         )
     if left.shape[1] > hardware.MATMUL_STATIONARY_FREE or right.shape[1] > hardware.MATMUL_MOVING_FREE:
         raise TileSizeError(
-            f"nc_matmul: free sizes of stationary{list(stationary.shape)} and moving{list(moving.shape)} must not exceed "
-            f"{hardware.MATMUL_STATIONARY_FREE} and {hardware.MATMUL_MOVING_FREE}"
+            f"nc_matmul: free sizes of stationary{list(stationary.shape)} and moving{list(moving.shape)} must not "
+            f"exceed {hardware.MATMUL_STATIONARY_FREE} and {hardware.MATMUL_MOVING_FREE}"
         )
     pair = (stationary.dtype, moving.dtype)
     for operand_name, dtype in (("stationary", pair[0]), ("moving", pair[1])):
@@ -100,7 +100,7 @@ def nc_transpose(data, *, mask=None, dtype=None, engine=engines.unknown, **kwarg
     values = _flat(operand(data, name, "data", ON_CHIP if on_vector else (SBUF,)))
     if rows > limit or columns > limit:
         raise TileSizeError(
-            f"nc_transpose: size of {data!r} exceeds {limit}x{limit} on the {'Vector' if on_vector else 'Tensor'} Engine"
+            f"nc_transpose: {data!r} exceeds {limit}x{limit} on the {'Vector' if on_vector else 'Tensor'} Engine"
         )
     out = data.dtype if dtype is None else dtypes.canonical(dtype)
     where = mask_for(mask, (columns, rows), name)

@@ -99,6 +99,8 @@ def tensor_scalar(
     name1 = None
     if (op1 is None) != (operand1 is None):
         raise OperatorError("tensor_scalar: op1 and operand1 must be given together")
+    if not bits:
+        _check_float32(name, operand0=operand0, operand1=operand1)
     scalar0 = column(operand0, data, name, "operand0") if not bits else _bits(operand0, values, data)
     result = apply(first, bits, values, scalar0, reverse0, name)
     if op1 is not None:
@@ -117,6 +119,12 @@ def tensor_scalar(
     if chosen != hardware.VECTOR:
         fast = cycles = cost.gpsimd(data.shape) if chosen == hardware.GPSIMD else cost.activation(data.shape)
     return produce(chosen, name, cycles, _tiles(data, operand0, operand1), result, out, where=where, fast_cycles=fast)
+
+
+def _check_float32(instruction: str, **operands) -> None:
+    for name, value in operands.items():
+        if isinstance(value, Tensor) and value.dtype != dtypes.FLOAT32:
+            raise DtypeError(f"{instruction}: {name} of an arithmetic operator must be float32, got {value!r}")
 
 
 def _bits(value, values, data):
@@ -138,6 +146,7 @@ def tensor_scalar_reduce(
     reduce_name, reducer, _ = operators.reduction(reduce_op, name)
     if bits:
         raise OperatorError("tensor_scalar_reduce: bitvec operators are not supported")
+    _check_float32(name, operand0=operand0)
     result = apply(function, False, values, column(operand0, data, name, "operand0"), False, name)
     out = output_dtype(dtype, data.dtype)
     reduced = reduce_free(reducer, result, where)

@@ -73,6 +73,8 @@ def range_select(
     values = operand(on_true_tile, name, "on_true_tile", where=where)
     start = getattr(range_start, "value", range_start)
     n = cost.free_size(on_true_tile.shape)
+    if start < 0:
+        raise OperatorError(f"range_select: range_start {start} is negative; add a constant to it and to both bounds")
     if start + n > 2**24:
         raise OperatorError(f"range_select: range_start {start} + {n} exceeds 2**24, the exact range of float32")
     positions = (start + np.arange(n, dtype=np.float32)).reshape((1,) + values.shape[1:])

@@ -55,8 +55,8 @@ def _allocate(shape, dtype, buffer, name) -> Tensor:
     program = current()
     if memory == SHARED_HBM and (len(program.scopes) > 1 or program.depth > 1):
         raise ScopeError(
-            f"shared_hbm tensor {plain} can only be created in the top level kernel scope, not in a loop, an if block or "
-            "a called kernel"
+            f"shared_hbm tensor {plain} can only be created in the top level kernel scope, not in a loop, an if block "
+            "or a called kernel"
         )
     dtype = dtypes.canonical(dtype)
     if memory == SHARED_HBM:
