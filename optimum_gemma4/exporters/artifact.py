@@ -14,11 +14,15 @@ from types import TracebackType
 from zipfile import is_zipfile
 
 from .neuron_config import Gemma4NeuronConfig
+from .side_files import KEPT_FILES
 from .weights import check_shards
 
 
 NEURON_CONFIG = "neuron_config.json"
 CHECKPOINT_FOLDER = "checkpoint"
+# What an export writes; whatever else lies in an output is somebody's, and not to be replaced
+_OWN_NAMES = {"config.json", NEURON_CONFIG, CHECKPOINT_FOLDER, *KEPT_FILES}
+_OWN_BUNDLES = "model*.pt"
 
 
 class Staging:
@@ -41,10 +45,21 @@ class Staging:
 
     def _check_output(self) -> None:
         if self.output.is_symlink() or (self.output.exists() and not self.output.is_dir()):
-            raise ValueError(f"output {self.output} exists and is not a folder; give another one")
-        if self.output.is_dir() and any(self.output.iterdir()) and not (self.output / NEURON_CONFIG).is_file():
+            what = "is a symbolic link" if self.output.is_symlink() else "exists and is not a folder"
+            raise ValueError(f"output {self.output} {what}; give another one")
+        if not self.output.is_dir() or not any(self.output.iterdir()):
+            return
+        if not (self.output / NEURON_CONFIG).is_file():
             raise ValueError(
                 f"output {self.output} is a folder that holds something else than an export; give another one"
+            )
+        others = sorted(
+            path.name for path in self.output.iterdir() if path.name not in _OWN_NAMES and not path.match(_OWN_BUNDLES)
+        )
+        if others:
+            raise ValueError(
+                f"output {self.output} would be replaced, and holds {', '.join(others)} beside an export; move that "
+                "away, or give another output"
             )
 
     def __enter__(self) -> "Staging":
@@ -56,8 +71,8 @@ class Staging:
             free = shutil.disk_usage(parent).free
             if free < self._required_bytes:
                 raise ValueError(
-                    f"output {self.output}: the weights take {self._required_bytes / 2**30:.2f} GiB and "
-                    f"{free / 2**30:.2f} GiB are free; give an output on another disk"
+                    f"output {self.output}: the weights take {_size(self._required_bytes)} and "
+                    f"{_size(free)} are free; give an output on another disk"
                 )
             self.folder = Path(tempfile.mkdtemp(prefix=f".{self.output.name}.", dir=parent))
         except OSError as error:
@@ -95,6 +110,10 @@ class Staging:
                 parent.rmdir()
             except OSError:
                 break
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.2f} MiB"
 
 
 def check_artifact(folder: Path, neuron_config: Gemma4NeuronConfig, bundles: dict[str, str]) -> None:

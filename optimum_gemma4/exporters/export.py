@@ -23,7 +23,7 @@ from .checkpoint import check_checkpoint
 from .kernel_record import kernel_record
 from .memory_planner import plan_memory
 from .options import IMAGE_OPTIONS, given_flags, given_options
-from .side_files import copy_side_files
+from .side_files import check_side_files, copy_side_files
 from .tasks import IMAGE_TASK, TEXT_TASK, gemma4_task
 
 
@@ -32,18 +32,30 @@ logger = logging.getLogger(__name__)
 # Options of optimum-neuron's parser that a Gemma 4 export has no use for, and their defaults
 _WITHOUT_EFFECT = {
     "atol": None,
+    "audio_sequence_length": None,
     "auto_cast": None,
+    "auto_cast_type": "bf16",
+    "compiler_workdir": None,
+    "controlnet_ids": None,
+    "disable_neuron_cache": False,
     "dynamic_batch_size": False,
     "height": None,
     "image_batch_size": None,
     "image_size": None,
     "inline_weights_neff": False,
+    "ip_adapter_id": None,
+    "lora_model_ids": None,
+    "num_beams": None,
+    "num_channels": None,
+    "num_choices": None,
     "O1": False,
     "O3": False,
     "num_images_per_prompt": None,
     "output_attentions": False,
     "output_hidden_states": False,
     "patch_size": None,
+    "text_batch_size": None,
+    "unet": None,
     "width": None,
 }
 
@@ -84,6 +96,8 @@ def export_gemma4(args: Namespace, config_dict: dict[str, Any]) -> None:
     bundles = ("text", "vision") if task == IMAGE_TASK else ("text",)
     if is_local:
         _check_weights(source, config, bundles)
+    hub = {"revision": neuron_config.checkpoint_revision, "cache_dir": args.cache_dir}
+    check_side_files(model, neuron_config.max_soft_tokens, **hub)
     plan = plan_memory(config, neuron_config, bundles)
     logger.info("%s", plan.describe())
     if args.verbose:
@@ -95,13 +109,7 @@ def export_gemma4(args: Namespace, config_dict: dict[str, Any]) -> None:
             model, config=config, neuron_config=neuron_config, cache_dir=args.cache_dir, load_weights=False
         )
         compiled.save_pretrained(str(staging.folder))
-        copy_side_files(
-            model,
-            staging.folder,
-            neuron_config.max_soft_tokens,
-            revision=neuron_config.checkpoint_revision,
-            cache_dir=args.cache_dir,
-        )
+        copy_side_files(model, staging.folder, neuron_config.max_soft_tokens, **hub)
         staging.commit()
     logger.info("Exported %s for %s to %s", args.model, task, args.output)
 

@@ -20,6 +20,7 @@ from ..version import __version__
 __all__ = ["Gemma4NeuronConfig", "default_prefill_buckets"]
 
 SMALLEST_BUCKET = 128
+LARGEST_INTEGER = 2**31 - 1  # positions and rows are int32 in the graphs
 IMAGE_MARKERS = 2  # tokens around the soft tokens of an image
 # A prompt is padded to less than this many times its length, at one compilation per bucket.
 BUCKET_GROWTH = 4
@@ -85,8 +86,9 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
     def _check_shapes(self) -> None:
         for name in ("batch_size", "sequence_length", "tp_degree", "max_context_length"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} is {value!r}: expected an integer of at least 1.")
+            if not isinstance(value, int) or not 1 <= value <= LARGEST_INTEGER:
+                flag = "tensor_parallel_size" if name == "tp_degree" else name
+                raise ValueError(f"{name} is {value!r}: expected an integer of 1 to {LARGEST_INTEGER} (--{flag}).")
         if self.sequence_length < 2:
             raise ValueError(
                 f"sequence_length is {self.sequence_length}: a prompt token and a new token need at least 2 "
@@ -95,7 +97,7 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
         if not 2 <= self.max_context_length <= self.sequence_length:
             raise ValueError(
                 f"max_context_length is {self.max_context_length}: expected 2 to sequence_length "
-                f"({self.sequence_length})."
+                f"({self.sequence_length}). It is --max_context_length, or the last of --prefill_buckets."
             )
         if self.max_batch_size != self.batch_size:
             raise ValueError(

@@ -85,9 +85,9 @@ class SafetensorsSource:
         if index.is_file():
             try:
                 names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+                return [self.folder / name for name in names]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{index} is not a readable index ({error!r}); check --model") from error
-            return [self.folder / name for name in names]
         if (self.folder / SINGLE_FILE).is_file():
             return [self.folder / SINGLE_FILE]
         raise ValueError(f"{self.folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}; check --model")

@@ -18,7 +18,7 @@ from huggingface_hub import snapshot_download
 from ..modeling.processing import Gemma4ImageProcessor
 
 
-__all__ = ["copy_side_files"]
+__all__ = ["KEPT_FILES", "check_side_files", "copy_side_files"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,24 @@ SIDE_FILES = (
 )
 PROCESSOR_CONFIG = "processor_config.json"  # nests the image processor's; published checkpoints have this one
 OLDER_PROCESSOR_CONFIG = "preprocessor_config.json"  # the image processor's alone
+KEPT_FILES = (*SIDE_FILES, PROCESSOR_CONFIG, OLDER_PROCESSOR_CONFIG)
+
+
+def check_side_files(model: str, budgets: list[int] | None, **hub_kwargs: str | None) -> None:
+    """Reads what `copy_side_files` will copy, since a compilation is too long to find out after it.
+
+    Args:
+        model, budgets, hub_kwargs: as for `copy_side_files`.
+
+    Raises:
+        ValueError: a file that should hold a JSON object does not.
+    """
+    source, present = _present(model, budgets, **hub_kwargs)
+    for name in present:
+        if name.endswith(".json"):
+            _read_json(source / name)
+    if "tokenizer.json" not in present:
+        logger.warning("%s has no tokenizer.json: the artifact will have no tokenizer.", model)
 
 
 def copy_side_files(model: str, folder: Path, budgets: list[int] | None, **hub_kwargs: str | None) -> list[str]:
@@ -50,16 +68,20 @@ def copy_side_files(model: str, folder: Path, budgets: list[int] | None, **hub_k
     Raises:
         ValueError: a processor configuration that is not JSON.
     """
-    names = (*SIDE_FILES, PROCESSOR_CONFIG, OLDER_PROCESSOR_CONFIG) if budgets else SIDE_FILES
-    source = Path(model)
-    if not source.is_dir():
-        source = Path(snapshot_download(model, allow_patterns=list(names), **hub_kwargs))
-    present = [name for name in names if (source / name).is_file()]
+    source, present = _present(model, budgets, **hub_kwargs)
     for name in present:
         shutil.copyfile(source / name, folder / name)
     if budgets:
         _fit_processor(folder, budgets)
     return present
+
+
+def _present(model: str, budgets: list[int] | None, **hub_kwargs: str | None) -> tuple[Path, list[str]]:
+    names = KEPT_FILES if budgets else SIDE_FILES
+    source = Path(model)
+    if not source.is_dir():
+        source = Path(snapshot_download(model, allow_patterns=list(names), **hub_kwargs))
+    return source, [name for name in names if (source / name).is_file()]
 
 
 def _fit_processor(folder: Path, budgets: list[int]) -> None:
@@ -93,9 +115,12 @@ def _assumed_processor(config: dict[str, Any]) -> dict[str, Any]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file.name} of the checkpoint (--model) is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file.name} of the checkpoint (--model) holds a {type(content).__name__}, not an object")
+    return content
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from optimum.neuron.cache.hub_cache import hub_neuronx_cache
 from optimum.neuron.models.inference.backend.graph_builder import NxDGraphBuilder
 from optimum.neuron.utils.instance import align_compilation_target
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from ..exporters.artifact import NEURON_CONFIG, check_artifact
 from ..exporters.backend import bundle_file_name, initialize_bundle, load_bundle, save_bundle, trace_bundle
@@ -226,5 +227,9 @@ class Gemma4ArtifactMixin:
         """Take the checkpoint's generation defaults (all stop ids are in that file alone), if it has any."""
         try:
             self.generation_config = GenerationConfig.from_pretrained(model_id, **hub)
-        except OSError:
+        except OSError as error:
+            if Path(model_id, GENERATION_CONFIG_NAME).is_file():
+                raise ValueError(
+                    f"{model_id} has stop ids in a {GENERATION_CONFIG_NAME} that cannot be read: {error}"
+                ) from error
             logger.info("%s has no generation_config.json: generation defaults come from its config.json.", model_id)

@@ -15,6 +15,10 @@ from .configuration import Gemma4Config, Gemma4TextConfig
 __all__ = ["LayerShard", "LayerSpec", "RopeSpec", "TextGeometry", "supported_tp"]
 
 MAX_TENSOR_PARALLEL_SIZE = 64
+_SIZES = (
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "global_head_dim", "sliding_window",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,15 @@ def supported_tp(config: Gemma4TextConfig | Gemma4Config) -> list[int]:
 
 def _check_supported(config: Gemma4TextConfig) -> None:
     """Refuse what the decoder would compute wrongly."""
+    for name in _SIZES:
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r} in config.json: expected an integer of at least 1.")
+    if not isinstance(config.pad_token_id, int) or not 0 <= config.pad_token_id < config.vocab_size:
+        raise ValueError(
+            f"pad_token_id is {config.pad_token_id!r} in config.json: expected an id below vocab_size "
+            f"({config.vocab_size})."
+        )
     refused = {
         "enable_moe_block": (bool(config.enable_moe_block), "mixture-of-experts layers"),
         "hidden_size_per_layer_input": (bool(config.hidden_size_per_layer_input), "per-layer embeddings"),
