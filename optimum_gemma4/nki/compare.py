@@ -90,7 +90,7 @@ def _parser() -> ArgumentParser:
 
 
 def main(arguments=None) -> int:
-    """Print the comparison as a Markdown table; exit status 1 if a kernel is wrong beyond bf16, see also `run_command`."""
+    """Print the comparison as a Markdown table; exit status 1 if a kernel is wrong beyond bf16 (`run_command`)."""
     parser = _parser()
     return run_command(parser, parser.parse_args(arguments), _compare)
 

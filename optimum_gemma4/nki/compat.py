@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The NKI instructions that the kernels use, destination first: the only file that depends on which NKI is installed.
 
-Written for `neuronxcc.nki` of SDK 2.26-2.29, where an instruction returns its result. The newer `nki` package (SDK 2.27
-on) takes the destination as the first argument, knows no `mask=`, no `mode="trace"` and no `nl.load` / `nl.store` in
-some releases: a port replaces the bodies below, and `x[...] += nisa.nc_matmul(a, b)` in the kernels by
+Written for `neuronxcc.nki` of SDK 2.26-2.29, where an instruction returns its result. The newer `nki` package (SDK
+2.27 on) takes the destination as the first argument, knows no `mask=`, no `mode="trace"` and no `nl.load` / `nl.store`
+in some releases: a port replaces the bodies below, and `x[...] += nisa.nc_matmul(a, b)` in the kernels by
 `nisa.nc_matmul(x, a, b)`, which accumulates there.
 """
 
@@ -16,8 +16,9 @@ from neuronxcc.nki import language as nl
 jit = nki.jit
 subkernel = nki.jit(mode="trace")
 
-# Softmax weights: three more bits of mantissa than bf16 at the same PE rate. The operands of a matmul may differ in type
-# unless one is fp32 (SDK 2.29 `nki.isa.nc_matmul`).
+# Softmax weights: three more bits of mantissa than bf16 at the same PE rate. The operands of a matmul may differ in
+# type unless one is fp32 (SDK 2.27-2.29 `nki.isa.nc_matmul`, of NeuronCore-v2 too; the page of 2.26 does not say so).
+# With bf16 here the kernels are as exact as torch's fused attention in bf16.
 WEIGHTS = nl.float16
 BYTES = 2  # of an element of Q, K, V
 VECTOR, SCALAR, GPSIMD, TENSOR = nisa.engine.vector, nisa.engine.scalar, nisa.engine.gpsimd, nisa.engine.tensor
@@ -158,7 +159,7 @@ def exponential_with_sum(dst, src, bias, scale, total):
 
 @subkernel
 def multiply(dst, src, factor):
-    """dst = src * factor, a constant or one fp32 value a partition. Scalar, which has time left where Vector has not."""
+    """dst = src * factor, a constant or one fp32 value a partition. Scalar, which has time where Vector has not."""
     dst[...] = nisa.activation(nl.copy, src, scale=factor, dtype=dst.dtype)
 
 

@@ -75,9 +75,13 @@ DISPATCH: tuple[Rule, ...] = (
         "the cache is read once, and in the K = V form one copy of V serves both products",
     ),
     Rule(
-        "decode", (), 131073, _NO_LIMIT, (), (), COMPILER, "the kernel is unrolled over the cache and would be too long"
+        "decode", (), 131073, _NO_LIMIT, (), (), COMPILER,
+        "the kernel is unrolled over the cache and would be too long",
     ),
-    Rule("decode", (), 1, _NO_LIMIT, (), (), COMPILER, "a small cache, where starting a kernel costs more, or another head dim"),
+    Rule(
+        "decode", (), 1, _NO_LIMIT, (), (), COMPILER,
+        "a small cache, where starting a kernel costs more, or another head dim",
+    ),
 )  # fmt: skip
 
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention as the model calls it: the compiler's own, or the NKI kernel, whose torch twin runs off a Neuron device.
 
-A kernel is called as `@nki.jit` documents it (SDK 2.26 `framework_custom_op`) and as NxD Inference calls its own window
-and token kernels in SDK 2.26-2.29: the result is returned, not passed in, which is also the only convention of the newer
-`nki` package; with `kernel[(nl.nc(2),)]` on logical cores of two. Its inputs are made bf16 and contiguous first, because
-a later downcast of the graph would not reach the kernel. A model is on the device while it is traced: its tensors are
-torch_xla's then.
+A kernel is called as `@nki.jit` documents it (SDK 2.26 `framework_custom_op`) and as NxD Inference calls its own
+window and token kernels in SDK 2.26-2.29: the result is returned, not passed in, which is also the only convention of
+the newer `nki` package; with `kernel[(nl.nc(2),)]` on logical cores of two. Its inputs are made bf16 and contiguous
+first, because a later downcast of the graph would not reach the kernel. A model is on the device while it is traced:
+its tensors are torch_xla's then.
 """
 
 import torch

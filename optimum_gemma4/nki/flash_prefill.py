@@ -4,8 +4,8 @@
 The loop nest is a static plan (`prefill_plan`): keys of a group in SBUF, chunks of queries, heads, tiles. K and V are
 loaded once for all query heads of their group. Cores of a logical NeuronCore share key heads, else the query heads of
 a key head, else alternate tiles of queries; nothing is exchanged between them.
-Shapes: q [B, N, H, S], k [B, K, H, T], v [B, K, T, H], end [B, S] -> [B, N, S, H]; Q and K have head dim first, so that
-neither is transposed on chip.
+Shapes: q [B, N, H, S], k [B, K, H, T], v [B, K, T, H], end [B, S] -> [B, N, S, H]; Q and K have head dim first, so
+that neither is transposed on chip.
 """
 
 from . import compat

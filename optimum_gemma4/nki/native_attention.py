@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attention without a kernel, as the compiler is to see it: products in the tensors' own dtype, softmax in fp32.
 
-For a bf16 model the matrix unit then multiplies bf16 by bf16 and accumulates in fp32, and a bf16 cache is read as it is;
-the kernels' torch twins, which upcast, would make fp32 products of it (four PE passes each with --auto-cast=none, and a
-cast of the whole cache). The roundings are those of transformers' and optimum-neuron's own attention: scores to the dtype,
-normalised weights to the dtype. In fp32 there are none. Signatures as the twins', without `key_parts`.
+For a bf16 model the matrix unit then multiplies bf16 by bf16 and accumulates in fp32, and a bf16 cache is read as it
+is; the kernels' torch twins, which upcast, would make fp32 products of it (four PE passes each with --auto-cast=none,
+and a cast of the whole cache). The roundings are those of transformers' and optimum-neuron's own attention: scores to
+the dtype, normalised weights to the dtype. In fp32 there are none. Signatures as the twins', without `key_parts`.
 """
 
 import torch

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random bf16 models of few layers whose attention the table gives to the kernels, and what their graphs call.
 
-Head dims 128, 256 and 512, K = V layers and plain ones, a window of 512, prefill graphs of 1024 and of 128 tokens, of which
-the table takes the long one. Prompts were chosen for wide gaps between the best tokens and for tokens that vary.
+Head dims 128, 256 and 512, K = V layers and plain ones, a window of 512, prefill graphs of 1024 and of 128 tokens, of
+which the table takes the long one. Prompts were chosen for wide gaps between the best tokens and for tokens that vary.
 """
 
 import json
@@ -135,10 +135,10 @@ def captured_calls(monkeypatch):
 
 
 def assert_kernel_equals_twin(call: NkiCall, operands: list[torch.Tensor]) -> None:
-    """Equal but for sums in another order, after which a weight may round to the next fp16 and a result to the next bf16.
+    """Equal but for sums in another order, after which a weight may round to the next fp16, a result to the next bf16.
 
-    98 % of the results are equal bit for bit; no other differs by more than its own ulp and 2^-12 of the largest, which
-    counts where terms cancel. Measured: 98.5 %, and 2^-13.5.
+    98 % of the results are equal bit for bit; no other differs by more than its own ulp and 2^-12 of the largest,
+    which counts where terms cancel. Measured: 98.5 %, and 2^-13.5.
     """
     (kernel,), (twin,) = call.run_simulated(operands), call.run_twin(operands)
     assert kernel.dtype == twin.dtype and kernel.shape == twin.shape

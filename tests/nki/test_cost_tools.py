@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tools that compare kernels given by path and profile ours: values checked, rules relaxed by name, costs linear."""
+"""The tools that compare kernels given by path and profile ours: values checked, rules relaxed, costs linear."""
 
 import runpy
 import sys

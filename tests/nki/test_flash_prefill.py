@@ -95,10 +95,20 @@ def test_two_cores_share(case):
 @pytest.mark.parametrize("magnitude", [1e6, 3e7, 1e9, 1e12])
 @pytest.mark.parametrize("scale", [1.0, 0.3])
 def test_no_logit_overflows_the_weights(magnitude, scale):
-    """Beyond 1e7 the exponent of the largest score is rounded by more than its distance to fp16's limit leaves room."""
+    """Beyond 1e7 the exponent of the largest score is rounded by more than fp16's limit leaves room for."""
     case = PrefillCase(queries=130, magnitude=magnitude, scale=scale, head_dim=256)
     output = run(case, *case.inputs())
     assert torch.isfinite(output).all() and output.abs().amax() < 6
+
+
+def test_weights_in_bf16_are_as_near_as_torchs_fused_attention(monkeypatch):
+    """Where a compiler would not multiply fp16 by bf16: the one constant, and what it costs."""
+    monkeypatch.setattr(prefill_tile.compat, "WEIGHTS", prefill_tile.compat.nl.bfloat16)
+    case = PrefillCase(queries=520, magnitude=0.25)
+    q, k, v = case.inputs()
+    exact, (_, fused, _) = exact_prefill(case, q, k, v), torch_bf16_prefill(case, q, k, v)
+    ours = error(run(case, q, k, v), exact)
+    assert 1.1 * error(exact.bfloat16(), exact) < ours <= 1.03 * error(fused, exact)
 
 
 def test_an_end_at_every_position_changes_nothing():

@@ -96,7 +96,7 @@ def test_a_tile_is_scored_while_the_one_before_is_weighed(shape, ordered):
 
 @pytest.mark.parametrize(("window", "lookahead"), [(0, 0), (1024, 0), (1024, 279)], ids=["causal", "window", "images"])
 def test_head_dim_128_is_bound_by_the_softmax(window, lookahead):
-    """The PE's work shrinks with the head dim, a score's exponential and copies do not: then both engines share them."""
+    """The PE's work shrinks with the head dim, a score's exponential and copies do not: both engines share them."""
     (core,) = prefill((1, 1, 128, window), 2048, lookahead, lookahead > 0)
     busy = core.engine_ns()
     assert busy["pe"] < busy["vector"] <= 1.4 * busy["pe"]
@@ -137,7 +137,7 @@ def after_the_last_byte(core, target: str) -> float:
     return max(chain.values())
 
 
-# Arguments, MiB of the cache, and by how many ns the timeline may exceed latency + DMA + last chain, on one core and two.
+# Arguments, MiB of the cache, and ns by which the timeline may exceed latency + DMA + last chain, on 1, on 2 cores.
 DECODE = {
     "sliding": ({"heads": 8, "kv_heads": 4, "head_dim": 256, "slots": 1024, "window": 1024}, 4, 200, 200),
     "global K = V": ({"heads": 8, "kv_heads": 1, "head_dim": 512, "slots": 4096, "rotated": 128}, 5, 1750, 2400),
@@ -158,7 +158,7 @@ SHARES = [
 @pytest.mark.parametrize(("batch", "lnc", "target"), SHARES)
 @pytest.mark.parametrize("layer", DECODE)
 def test_decode_is_hidden_behind_the_cache(layer, batch, lnc, target):
-    """Bytes at most 1.05 x the cache, no engine busier than the DMA, and the timeline as long as the DMA and its ends."""
+    """Bytes at most 1.05 x the cache, no engine busier than the DMA, the timeline as long as the DMA and its ends."""
     arguments, mib, on_one, on_two = DECODE[layer]
     key_parts = lnc if arguments["kv_heads"] % lnc and batch % lnc else 1
     for core in decode(**arguments, batch=batch, lnc=lnc, key_parts=key_parts, target=target):

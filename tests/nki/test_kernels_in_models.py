@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From export to generate() with kernels on and off: the same tokens, and the kernels that the artifact names.
 
-On the SDK simulator a kernel runs as its torch twin, or on the NKI simulator with OPTIMUM_GEMMA4_NKI=simulate; both are
-tried, and compared on the operands that the models really give them.
+On the SDK simulator a kernel runs as its torch twin, or on the NKI simulator with OPTIMUM_GEMMA4_NKI=simulate; both
+are tried, and compared on the operands that the models really give them.
 """
 
 import pytest
@@ -29,7 +29,7 @@ from optimum_gemma4 import NeuronModelForImageTextToText
 from optimum_gemma4.simulator.nki_report import nki_profile
 
 
-# Of logits of up to 2.5, where a bf16 ulp is 0.016. Kernels keep scores in fp32 and weights in fp16, the compiler-native
+# Of logits of up to 2.5, where a bf16 ulp is 0.016. Kernels keep scores in fp32 and weights in fp16, the native
 # form rounds both to bf16, as transformers does. Measured: 0.113.
 LOGITS_BOUND = 0.15
 # Kernel and twin, whose sums are in another order. Measured: 0.024.

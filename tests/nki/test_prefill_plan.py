@@ -87,7 +87,7 @@ def test_fits_what_it_was_planned_for(shape):
 
 
 def test_text_of_the_31b_at_4096_is_the_minimum():
-    """Blocks of 128 x 128 per head: 252 sliding, 528 global; sliding masks the diagonal and the window's edge alone."""
+    """Blocks of 128 x 128 per head: 252 sliding, 528 global; sliding masks the diagonal and the window's edge."""
     sliding = list(visits(Shape(4096, 4096, 256, 2, 1024)))
     assert len(sliding) == 252 and sum(masked for *_, masked in sliding) == 32 + 24
     full = list(visits(Shape(4096, 4096, 512, 8)))

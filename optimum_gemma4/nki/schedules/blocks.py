@@ -15,8 +15,8 @@ TILE = 128  # partitions: queries in a tile, keys in a V block, head dims in a c
 BANK = 512  # fp32 scores in one PSUM bank, and the widest moving operand of the PE
 CHUNK = 1024  # queries loaded in one go: 2 KiB a row, from where DMA is efficient
 HEAD_DIMS = (128, 256, 512)
-# Softmax weights are fp16 and relative to the peak: 2048 at most, so that rounding the exponent of the largest score (at
-# any magnitude) cannot overflow 65504, and down to 3e-8 of the peak above fp16's subnormals, which the PE may flush.
+# Softmax weights are fp16 and relative to the peak: 2048 at most, so that rounding the exponent of the largest score
+# (at any magnitude) cannot overflow 65504, and down to 3e-8 of the peak above fp16's subnormals (the PE may flush).
 WEIGHT_SCALE = 2048.0
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a cache is read for decode attention: the static schedule of `decode_attention`.
 
-Slots lie on the partitions, as many consecutive ones on each: slot = partition x columns + column. A section is a range
-of columns, the same in every partition, so that a partition reads one contiguous piece of HBM; the slots of one column
-are a block of 128 keys for the PE. What does not fill 128 partitions is a section of its own. All key heads whose query
-heads fit in 32 rows are read together: one softmax chain for all of them.
+Slots lie on the partitions, as many consecutive ones on each: slot = partition x columns + column. A section is a
+range of columns, the same in every partition, so that a partition reads one contiguous piece of HBM; the slots of one
+column are a block of 128 keys for the PE. What does not fill 128 partitions is a section of its own. All key heads
+whose query heads fit in 32 rows are read together: one softmax chain for all of them.
 Pure Python, shared by the kernel and its torch twin.
 """
 
@@ -93,8 +93,8 @@ def sections(slots: int, widest: int) -> tuple[Section, ...]:
 def unrotated_columns(head_dim: int, rotated: int) -> tuple[Columns, ...]:
     """The contraction steps that cover the dims of V which RoPE leaves alone, each of at most 128 dims.
 
-    The rotated dims are the first `rotated` / 2 of each half of the head. At (512, 128) the 384 others take three steps
-    instead of the four of the whole head: the middle one joins the end of the first half to the second half's start.
+    The rotated dims are the first `rotated` / 2 of each half of the head. At (512, 128) the 384 others take three
+    steps instead of the four of the whole head: the middle one joins the first half's end to the second half's start.
 
     Args:
         head_dim: Width of V.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop nest of prefill attention: which keys are in SBUF while which queries are computed.
 
-Queries are taken in chunks of up to 1024. Where the keys of some chunks fit in SBUF they form a resident group: K and V
-are loaded once for all of them, and a row of scores is complete, so softmax needs no rescaling. Other chunks (a global
-layer beyond 4096 keys) form streamed groups: few queries, all heads, keys in passes of 2048, softmax carried from pass
-to pass. Equal chunks or passes in a row are one loop, which keeps the program small: a sliding layer has nine kinds of
-tile whatever its length.
+Queries are taken in chunks of up to 1024. Where the keys of some chunks fit in SBUF they form a resident group: K and
+V are loaded once for all of them, and a row of scores is complete, so softmax needs no rescaling. Other chunks (a
+global layer beyond 4096 keys) form streamed groups: few queries, all heads, keys in passes of 2048, softmax carried
+from pass to pass. Equal chunks or passes in a row are one loop, which keeps the program small: a sliding layer has
+nine kinds of tile whatever its length.
 """
 
 from typing import NamedTuple

@@ -84,8 +84,8 @@ def load_bounds(upper, cap, end, batch, row, lane, lanes, queries, offset):
 class Bounds(NamedTuple):
     """What the tiles of one sequence are masked by.
 
-    `upper` and `cap` are [128, tiles] where there is an `end`, else [128, 1]; `identity` (times FILL) and `columns` are
-    None where range_select does the masking.
+    `upper` and `cap` are [128, tiles] where there is an `end`, else [128, 1]; `identity` (times FILL) and `columns`
+    are None where range_select does the masking.
     """
 
     upper: object

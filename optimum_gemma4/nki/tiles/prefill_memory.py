@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the prefill kernel moves between HBM and SBUF: keys and values of a group, queries of a chunk, outputs of a tile.
+"""What the prefill kernel moves between HBM and SBUF: keys, values and queries in, outputs of a tile out.
 
 Rows are as long as the tensors allow: K^T and Q^T 2 x columns bytes a partition, V and the output 2 x H.
 """

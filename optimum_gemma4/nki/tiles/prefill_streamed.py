@@ -23,7 +23,7 @@ class Softmax(NamedTuple):
 
 @compat.subkernel
 def streamed_head(state, queries, keys, values, tiles, lanes, masks, column, bounds, scale):
-    """One pass of one head: each tile is scored against the keys in SBUF, then its softmax so far rescaled and added to.
+    """One pass of one head: each tile is scored against the keys in SBUF, then its softmax so far rescaled, added to.
 
     As where a row is complete, a tile is scored before the one before it is multiplied by V.
     """
