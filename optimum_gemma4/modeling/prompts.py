@@ -112,10 +112,11 @@ def check_prompts(
         raise ValueError(f"input_ids has the shape {tuple(input_ids.shape)}: expected [batch, length].")
     if input_ids.dtype not in _INTEGER_DTYPES:
         raise ValueError(f"input_ids has the dtype {input_ids.dtype}: expected torch.int64 or torch.int32 token ids.")
-    if attention_mask is not None and attention_mask.shape != input_ids.shape:
+    if attention_mask is not None and getattr(attention_mask, "shape", None) != input_ids.shape:
+        shape = getattr(attention_mask, "shape", None)
+        found = f"is {type(attention_mask).__name__}" if shape is None else f"has the shape {tuple(shape)}"
         raise ValueError(
-            f"attention_mask has the shape {tuple(attention_mask.shape)}: expected that of input_ids, "
-            f"{tuple(input_ids.shape)}."
+            f"attention_mask {found}: expected a tensor of the shape of input_ids, {tuple(input_ids.shape)}."
         )
     if attention_mask is not None and not ((attention_mask == 0) | (attention_mask == 1)).all():
         raise ValueError("attention_mask must hold only 0 (padding) and 1 (token).")

@@ -47,7 +47,11 @@ def test_d14_a_prompt_of_one_token_keeps_its_own_position():
         (torch.tensor([1, 2]), None, r"shape \(2,\): expected \[batch, length\]"),
         (torch.ones(1, 2), None, "dtype torch.float32: expected torch.int64"),
         (torch.ones(1, 2, dtype=torch.bool), None, "dtype torch.bool"),
-        (IDS[:2], MASK[:1], r"attention_mask has the shape \(1, 5\): expected that of input_ids, \(2, 5\)"),
+        (
+            IDS[:2],
+            MASK[:1],
+            r"attention_mask has the shape \(1, 5\): expected a tensor of the shape of input_ids, \(2, 5\)",
+        ),
         (IDS[:1], 2 * MASK[:1], "only 0 .padding. and 1"),
         (torch.empty(1, 0, dtype=torch.long), None, r"prompts \[0\] have no token"),
         (torch.empty(0, 3, dtype=torch.long), None, "no token"),
@@ -70,3 +74,9 @@ def test_copies_count_as_sequences():
 
 def test_ids_at_padding_positions_do_not_matter():
     check_prompts(torch.tensor([[-100, 3]]), torch.tensor([[0, 1]]), batch_size=1, copies=1, vocab_size=20)
+
+
+def test_an_attention_mask_that_is_no_tensor_is_refused():
+    ids = torch.ones(1, 3).long()
+    with pytest.raises(ValueError, match=r"attention_mask is list: expected a tensor of .* \(1, 3\)"):
+        check_prompts(ids, [[1, 1, 1]], batch_size=1, copies=1, vocab_size=8)
