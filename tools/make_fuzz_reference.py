@@ -5,8 +5,8 @@ Run in the reference environment, from the repository's root:
 
     python -m tools.make_fuzz_reference FOLDER SEED [SEED ...]
 
-For each seed of `tests/parity/fuzz_cases.py` a file `<seed>.npz`: for each prompt `ids`, `tokens` (greedy, no stop ids)
-and the `logits` of every step, in fp32 with eager attention, one prompt at a time and without padding.
+For each seed of `tests/parity/fuzz_cases.py` a file `<seed>.npz`: for each prompt `ids`, `tokens` (greedy, no stop
+ids) and the `logits` of every step, in fp32 with eager attention, one prompt at a time and without padding.
 """
 
 import copy

@@ -2,8 +2,8 @@
 """The artifact: the folder that an export writes, whole or not at all, and that loading checks.
 
 It holds config.json, neuron_config.json (shapes, options, backend and versions), one or two compiled bundles, the
-sharded weights below checkpoint/ (for a checkpoint from a local folder; those of a Hub model come from the Hub) and the
-side files of the checkpoint: tokenizer, chat template, generation and processor configuration.
+sharded weights below checkpoint/ (for a checkpoint from a local folder; those of a Hub model come from the Hub) and
+the side files of the checkpoint: tokenizer, chat template, generation and processor configuration.
 """
 
 import os

@@ -28,8 +28,8 @@ __all__ = ["BundleGraphs", "bundle_file_name", "initialize_bundle", "load_bundle
 SINGLE_BUNDLE_FILE = NxDPreTrainedModel.COMPILED_MODEL_FILE_NAME
 WORK_DIR_VARIABLE = "BASE_COMPILE_WORK_DIR"
 
-# What the module is called with while tracing. optimum-neuron's sampler, which ours extends, leaves out the temperature
-# and the top-p step when its examples make them pointless, so these do not.
+# What the module is called with while tracing. optimum-neuron's sampler, which ours extends, leaves out the
+# temperature and the top-p step when its examples make them pointless, so these do not.
 EXAMPLE_SAMPLING_PARAMS = (1.0, 0.5, 0.5)
 
 

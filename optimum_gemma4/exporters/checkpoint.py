@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a checkpoint in the Hub's layout to one state dict per rank, a few megabytes at a time.
 
-optimum-neuron loads the whole state dict, converts it in memory and lets the SDK shard it, which drops unknown keys with
-a warning and skips missing ones in silence. Here the key table decides: every tensor of the file must have its row and
-the other way round, with the shape that the configuration gives it. The rank files' headers follow from the table, so
-they are written first and the tensors are appended to them piece by piece, cast to the compiled dtype.
+optimum-neuron loads the whole state dict, converts it in memory and lets the SDK shard it, which drops unknown keys
+with a warning and skips missing ones in silence. Here the key table decides: every tensor of the file must have its
+row and the other way round, with the shape that the configuration gives it. The rank files' headers follow from the
+table, so they are written first and the tensors are appended to them piece by piece, cast to the compiled dtype.
 """
 
 import json

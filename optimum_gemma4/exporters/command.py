@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The redirect of `optimum-cli export neuron`: the one place where a class of optimum-neuron is changed.
 
-The command starts a child process on `optimum.exporters.neuron`, where a registration made by a plug-in does not exist,
-through a shell string and whichever `python3` comes first. Two attributes of the command class are set instead: its
-options get those of Gemma 4, and its child is `optimum_gemma4.exporters`, which hands every other model over to
+The command starts a child process on `optimum.exporters.neuron`, where a registration made by a plug-in does not
+exist, through a shell string and whichever `python3` comes first. Two attributes of the command class are set instead:
+its options get those of Gemma 4, and its child is `optimum_gemma4.exporters`, which hands every other model over to
 optimum-neuron's `main()`. To be dropped when optimum-neuron offers an entry point.
 """
 

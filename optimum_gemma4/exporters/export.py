@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The export of one Gemma 4, step by step: configuration, task, dtype, checks, plan, compilation, artifact.
 
-What can fail for a reason of the user's is looked at before the compiler starts, because a compilation takes minutes to
-hours: the options, the sharding, the checkpoint's headers, the memory of the cores, the space at the output.
+What can fail for a reason of the user's is looked at before the compiler starts, because a compilation takes minutes
+to hours: the options, the sharding, the checkpoint's headers, the memory of the cores, the space at the output.
 """
 
 import logging

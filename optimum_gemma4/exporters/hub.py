@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Artifacts to the Hub: a push in one commit, with a model card, that leaves out what the Hub has already.
 
-The weights of a checkpoint that is on the Hub are not uploaded again: `from_pretrained` fetches them from there, at the
-commit that was exported.
+The weights of a checkpoint that is on the Hub are not uploaded again: `from_pretrained` fetches them from there, at
+the commit that was exported.
 """
 
 from pathlib import Path

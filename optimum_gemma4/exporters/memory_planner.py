@@ -4,8 +4,8 @@
 Weights are counted from the key table, the KV cache from the model's own cache tensors and the image features from the
 declared inputs of the prefill graphs, per NeuronCore and exactly. Of the activations, only those of the vision encoder
 are estimated, since its attention over all patches grows with the square of the image budget. What the compiler adds
-(other activations, collectives, code) is not known before it has run: a tenth of the core is kept for it. Host memory is
-what the export and a load take besides the interpreter.
+(other activations, collectives, code) is not known before it has run: a tenth of the core is kept for it. Host memory
+is what the export and a load take besides the interpreter.
 """
 
 from collections.abc import Iterable
@@ -120,8 +120,8 @@ class MemoryPlan:
         images = f", images ({_size(self.images.run_bytes)})" if self.images else ""
         raise ValueError(
             f"weights ({_size(self.weight_bytes)}), KV cache ({_size(self.kv_bytes)}){images} take "
-            f"{_size(self.core_bytes)} of a {self.target} core's {CORE_BYTES[self.target] / GIB:.0f} GiB, and a tenth is "
-            f"kept for the compiler: {advice}; or lower --sequence_length {neuron_config.sequence_length} or "
+            f"{_size(self.core_bytes)} of a {self.target} core's {CORE_BYTES[self.target] / GIB:.0f} GiB, and a tenth "
+            f"is kept for the compiler: {advice}; or lower --sequence_length {neuron_config.sequence_length} or "
             f"--batch_size {neuron_config.batch_size}{self._image_advice(neuron_config)}"
         )
 
@@ -193,7 +193,7 @@ def _image_memory(
 
 
 def _activation_bytes(vision: VisionSpec, budget: int, tp: int, dtype: torch.dtype) -> int:
-    """Pixels, residual, and the larger of a layer's two halves: attention scores of one block of queries, or the MLP."""
+    """Pixels, residual, and the larger half of a layer: attention scores of one block of queries, or the MLP."""
     patches = budget * vision.patches_per_cell
     pixels = patches * vision.pixels_per_patch * torch.float32.itemsize
     residual = patches * vision.hidden_size * dtype.itemsize

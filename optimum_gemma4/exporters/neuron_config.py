@@ -46,8 +46,8 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
         nki_kernels (`bool`, defaults to `True`): use the NKI attention kernels where they help.
         attention_kernels (`list[dict]`, *optional*): which attention runs as a kernel (`kernel_record`); set by the
             export.
-        max_soft_tokens (`list[int]` or `int`, *optional*): image budgets, in soft tokens, that get a vision graph each;
-            `None` for an artifact that takes no images.
+        max_soft_tokens (`list[int]` or `int`, *optional*): image budgets, in soft tokens, that get a vision graph
+            each; `None` for an artifact that takes no images.
         max_images (`int`, *optional*): images in one prompt; as many as the longest prompt holds when absent.
         backend (`str`, *optional*): "neuron" or "simulator", whichever compiles.
         package_version (`str`, *optional*): version of this package that compiled.
@@ -106,8 +106,8 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
             )
         if self.output_logits and not self.on_device_sampling:
             raise ValueError(
-                "output_logits adds the logits to the tokens of on-device sampling: without on_device_sampling the logits "
-                "are the output already, leave it out."
+                "output_logits adds the logits to the tokens of on-device sampling: without on_device_sampling the "
+                "logits are the output already, leave it out."
             )
         unsupported = {"speculation_length": 0, "fused_qkv": False, "pp_degree": 1, "ep_degree": 1}
         for name, supported in unsupported.items():
@@ -133,8 +133,8 @@ class Gemma4NeuronConfig(NxDNeuronConfig):
             )
         if max(budgets) + IMAGE_MARKERS > self.max_context_length:
             raise ValueError(
-                f"max_soft_tokens is {budgets} and the longest prompt has {self.max_context_length} tokens: an image of "
-                f"{max(budgets)} with its {IMAGE_MARKERS} markers does not fit. Raise --sequence_length (and "
+                f"max_soft_tokens is {budgets} and the longest prompt has {self.max_context_length} tokens: an image "
+                f"of {max(budgets)} with its {IMAGE_MARKERS} markers does not fit. Raise --sequence_length (and "
                 "--max_context_length), lower --max_soft_tokens, or export with --task text-generation."
             )
         return sorted(set(budgets))

@@ -82,15 +82,15 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "dest": "max_soft_tokens",
         "type": _image_budgets,
         "metavar": "N,N,...",
-        "help": f"Image budgets to compile, in soft tokens: any of {_BUDGETS}. An image runs in the smallest that holds "
-        "it. Defaults to the checkpoint's own. Only for image-text-to-text.",
+        "help": f"Image budgets to compile, in soft tokens: any of {_BUDGETS}. An image runs in the smallest that "
+        "holds it. Defaults to the checkpoint's own. Only for image-text-to-text.",
     },
     "--max_images": {
         "dest": "max_images",
         "type": _positive,
         "metavar": "N",
-        "help": "Images in one prompt. Defaults to as many as fit the longest prompt; a limit saves device memory. Only "
-        "for image-text-to-text.",
+        "help": "Images in one prompt. Defaults to as many as fit the longest prompt; a limit saves device memory. "
+        "Only for image-text-to-text.",
     },
 }
 # Options of a task that takes images, by the name that `get_neuron_config` knows them under
@@ -111,7 +111,7 @@ def add_gemma4_options(parser: ArgumentParser) -> None:
 
 
 def require_instance_type(parser: ArgumentParser) -> None:
-    """Ends with a usage error where no device says what to compile for: optimum-neuron's rule, kept when simulating."""
+    """Ends with a usage error where no device says what to compile for, as optimum-neuron; also simulating."""
     if backend_name() == "simulator":
         parser.error(f"the following arguments are required: --instance_type {{{','.join(SUPPORTED_INSTANCE_TYPES)}}}")
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a checkpoint that an artifact keeps beside its graphs: tokenizer, chat template, generation defaults, and
-the processor where images are taken.
+"""The files of a checkpoint that an artifact keeps beside its graphs: tokenizer, chat template, generation defaults,
+and the processor where images are taken.
 
 All are copied as they are, but for one value: a processor pads every image to its default budget, and an artifact runs
-the budgets that were compiled, so the default becomes one of those. `AutoProcessor.from_pretrained(artifact)` then works
-without a network and fits the graphs.
+the budgets that were compiled, so the default becomes one of those. `AutoProcessor.from_pretrained(artifact)` then
+works without a network and fits the graphs.
 """
 
 import json

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What makes exporting or loading impossible before anything is read: unknown arguments, another machine.
 
-optimum-neuron warns about arguments that it does not know and goes on without them, which hides misspellings; here they
-are refused.
+optimum-neuron warns about arguments that it does not know and goes on without them, which hides misspellings; here
+they are refused.
 """
 
 from typing import Any
@@ -41,8 +41,8 @@ def check_instance(neuron_config: Gemma4NeuronConfig) -> None:
     current = current_instance_type()
     if neuron_config.target != current:
         raise ValueError(
-            f"The artifact was compiled for {neuron_config.target} and this is a {current} instance: use that instance "
-            f"type, or export again with --instance_type {current}."
+            f"The artifact was compiled for {neuron_config.target} and this is a {current} instance: use that "
+            f"instance type, or export again with --instance_type {current}."
         )
     cores = get_available_cores()
     if cores < neuron_config.tp_degree:

@@ -2,9 +2,9 @@
 """Export, save and load of Gemma 4 models: what lies between a model object and its folder.
 
 Takes the place of optimum-neuron's `NxDPreTrainedModel._export`, `_from_pretrained` and `_save_pretrained`, which know
-one bundle, hold the whole state dict in memory to shard it, and fail late. A subclass names its bundles and their graph
-builders; weights stream (`exporters/weights.py`), and an artifact that cannot run here is refused before anything large
-is read.
+one bundle, hold the whole state dict in memory to shard it, and fail late. A subclass names its bundles and their
+graph builders; weights stream (`exporters/weights.py`), and an artifact that cannot run here is refused before
+anything large is read.
 """
 
 import copy

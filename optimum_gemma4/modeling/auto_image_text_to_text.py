@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`NeuronModelForImageTextToText`: finds the class of a model that takes images and text, as optimum-neuron's classes do.
+"""`NeuronModelForImageTextToText`: finds a model's class for images and text, as optimum-neuron's classes do.
 
 optimum-neuron 0.4.5 has no such class; its main branch has one of this name, and where it is there, this one derives
-from it. Unlike `NeuronModelForCausalLM` it hands the whole configuration on, since the vision encoder's shape is not in
-the text configuration, and `get_neuron_config` takes the options of the model class.
+from it. Unlike `NeuronModelForCausalLM` it hands the whole configuration on, since the vision encoder's shape is not
+in the text configuration, and `get_neuron_config` takes the options of the model class.
 """
 
 import inspect
@@ -22,7 +22,7 @@ TASK = "image-text-to-text"
 
 
 class NeuronModelForImageTextToText(getattr(modeling_utils, "NeuronModelForImageTextToText", NeuronPreTrainedModel)):
-    """Auto class for "image-text-to-text"; `from_pretrained`, `export` and `get_neuron_config` find the model's class."""
+    """Auto class for "image-text-to-text": the model's class for `from_pretrained`, `export`, `get_neuron_config`."""
 
     task = TASK
 
@@ -30,9 +30,9 @@ class NeuronModelForImageTextToText(getattr(modeling_utils, "NeuronModelForImage
     def _get_neuron_model_class(cls, config: PretrainedConfig) -> type:
         if not has_neuron_model_class(config.model_type, TASK, "inference"):
             raise ValueError(
-                f"The model type {config.model_type} takes no images here. If this is an artifact that was exported for "
-                "text-generation, load it with NeuronModelForCausalLM; to use images, export its checkpoint with --task "
-                f"{TASK}."
+                f"The model type {config.model_type} takes no images here. If this is an artifact that was exported "
+                "for text-generation, load it with NeuronModelForCausalLM; to use images, export its checkpoint with "
+                f"--task {TASK}."
             )
         return super()._get_neuron_model_class(config)
 

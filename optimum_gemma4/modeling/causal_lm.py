@@ -3,8 +3,8 @@
 
 Extends optimum-neuron's `NxDModelForCausalLM`. `forward` has its signature and results (float32 logits `[B, 1, V]`, or
 token ids `[B]` with on-device sampling), but the graph is chosen by the shape of `input_ids` alone: `[B, S > 1]` is a
-prefill, `[B, 1]` a decode step, which at position 0 is also the prefill of a prompt of one token. Padding positions are
--1 (0 is accepted after the first column).
+prefill, `[B, 1]` a decode step, which at position 0 is also the prefill of a prompt of one token. Padding positions
+are -1 (0 is accepted after the first column).
 """
 
 from pathlib import Path
@@ -87,13 +87,13 @@ class Gemma4NxDModelForCausalLM(Gemma4ArtifactMixin, Gemma4GenerationMixin, NxDM
     def _check_neuron_config(cls, neuron_config: Gemma4NeuronConfig) -> None:
         if neuron_config.max_soft_tokens is not None:
             raise ValueError(
-                f"max_soft_tokens is {neuron_config.max_soft_tokens}: text-generation takes no images. Leave it out, or "
-                "export for image-text-to-text (--task, NeuronModelForImageTextToText)."
+                f"max_soft_tokens is {neuron_config.max_soft_tokens}: text-generation takes no images. Leave it out, "
+                "or export for image-text-to-text (--task, NeuronModelForImageTextToText)."
             )
 
     @classmethod
     def _class_of(cls, neuron_config: Gemma4NeuronConfig) -> type:
-        """An artifact that takes images generates text from text as well: its own class loads it, as in transformers."""
+        """An artifact that takes images also generates from text: its own class loads it, as in transformers."""
         if neuron_config.max_soft_tokens is None:
             return cls
         return get_neuron_model_class("gemma4", "image-text-to-text", "inference")
@@ -187,8 +187,8 @@ class Gemma4NxDModelForCausalLM(Gemma4ArtifactMixin, Gemma4GenerationMixin, NxDM
             return_dict: return a `CausalLMOutput`; needs logits.
 
         Returns:
-            Logits of the last token, `[n, 1, V]` float32; with on-device sampling token ids `[n]`, and the logits after
-            them when the artifact was exported with `output_logits`.
+            Logits of the last token, `[n, 1, V]` float32; with on-device sampling token ids `[n]`, and the logits
+            after them when the artifact was exported with `output_logits`.
 
         Raises:
             ValueError: an argument that the graphs cannot take.

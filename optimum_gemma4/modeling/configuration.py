@@ -135,7 +135,8 @@ class Gemma4TextConfig(PretrainedConfig):
 class Gemma4VisionConfig(PretrainedConfig):
     """Configuration of the vision encoder (`model_type` "gemma4_vision").
 
-    `rope_parameters` with `rope_type` "axial" (transformers >= 5.15) is the Hub's "default": two axes, half a head each.
+    `rope_parameters` with `rope_type` "axial" (transformers >= 5.15) is the Hub's "default": two axes, half a head
+    each.
     """
 
     model_type = "gemma4_vision"

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """`generate()` for compiled Gemma 4 models: transformers' generation on top of static graphs.
 
-Differs from optimum-neuron's mixin: left-padded prompts are repacked, `streamer`, `return_dict_in_generate`, scores and
-logits work, nothing is dropped silently. With logits from the graphs the loop is transformers 4.57
+Differs from optimum-neuron's mixin: left-padded prompts are repacked, `streamer`, `return_dict_in_generate`, scores
+and logits work, nothing is dropped silently. With logits from the graphs the loop is transformers 4.57
 `GenerationMixin._sample` itself, so every logits processor applies; with on-device sampling the graphs return tokens
-and the loop here only appends them. The returned sequences are the prompts as given, padding included, and then the new
-tokens.
+and the loop here only appends them. The returned sequences are the prompts as given, padding included, and then the
+new tokens.
 """
 
 import logging

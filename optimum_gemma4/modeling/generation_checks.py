@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a `generate()` call may ask for, and how many tokens it may produce.
 
-optimum-neuron warns about arguments that it then ignores; here an argument that would have no effect, or another effect
-than its documentation says, is refused by name. Works on the keyword arguments and the merged `GenerationConfig`; no
-tensors except the all-zero token types that some tokenizers add.
+optimum-neuron warns about arguments that it then ignores; here an argument that would have no effect, or another
+effect than its documentation says, is refused by name. Works on the keyword arguments and the merged
+`GenerationConfig`; no tensors except the all-zero token types that some tokenizers add.
 """
 
 import logging
@@ -142,8 +142,8 @@ def new_token_budget(
     if wanted <= room:
         return wanted
     message = (
-        f"{name} asks for {wanted} new tokens after a prompt of {longest}, and the artifact was compiled for sequences "
-        f"of {sequence_length}"
+        f"{name} asks for {wanted} new tokens after a prompt of {longest}, and the artifact was compiled for "
+        f"sequences of {sequence_length}"
     )
     if named.get(name) is not None:
         raise ValueError(f"{message}: {room} fit. {change}, or ask for fewer.")

@@ -28,7 +28,8 @@ class RopeSpec:
     Attributes:
         theta: base wavelength.
         head_dim: the denominator of the exponent, the full head dim also where only a part is rotated.
-        num_rotated_angles: angles that rotate; angle `i` acts on dims `i` and `i + head_dim / 2`, the others are fixed.
+        num_rotated_angles: angles that rotate; angle `i` acts on dims `i` and `i + head_dim / 2`, the others are
+            fixed.
         factor: divides every frequency.
     """
 
@@ -72,12 +73,12 @@ class LayerSpec:
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
-                f"layer {self.index}: num_attention_heads ({self.num_heads}) must be a multiple of its key/value heads "
-                f"({self.num_kv_heads})."
+                f"layer {self.index}: num_attention_heads ({self.num_heads}) must be a multiple of its key/value "
+                f"heads ({self.num_kv_heads})."
             )
 
     def cache_slots(self, sequence_length: int) -> int:
-        """KV slots needed for sequences of `sequence_length`: a window on sliding layers, everything on global ones."""
+        """KV slots for sequences of `sequence_length`: a window on sliding layers, everything on global ones."""
         return sequence_length if self.window is None else min(self.window, sequence_length)
 
     def shards_over(self, tp_degree: int) -> bool:

@@ -100,8 +100,8 @@ class Gemma4NeuronModelForImageTextToText(Gemma4NxDModelForCausalLM, NeuronModel
     def _check_neuron_config(cls, neuron_config: Gemma4NeuronConfig) -> None:
         if neuron_config.max_soft_tokens is None:
             raise ValueError(
-                "max_soft_tokens is None: image-text-to-text needs the image budgets to compile. Give max_soft_tokens, "
-                "or take the configuration from NeuronModelForImageTextToText.get_neuron_config."
+                "max_soft_tokens is None: image-text-to-text needs the image budgets to compile. Give "
+                "max_soft_tokens, or take the configuration from NeuronModelForImageTextToText.get_neuron_config."
             )
 
     @classmethod

@@ -26,7 +26,7 @@ def tensor_parallel_size() -> int:
 
 
 def column_parallel(in_features: int, out_features: int, dtype: torch.dtype, gather_output: bool = False):
-    """Linear layer without bias, its outputs split over the ranks: [.., in] -> [.., out / tp] (or [.., out] gathered)."""
+    """Linear layer without bias, outputs split over the ranks: [.., in] -> [.., out / tp] ([.., out] gathered)."""
     return ColumnParallelLinear(in_features, out_features, bias=False, gather_output=gather_output, dtype=dtype)
 
 
@@ -47,7 +47,7 @@ def sharded_embedding(num_embeddings: int, embedding_dim: int, dtype: torch.dtyp
 
 
 def rank_util(world_size: int) -> SPMDRank:
-    """Module whose `get_rank()` is a tensor [1] int32 that differs per rank at run time, not a constant of the trace."""
+    """Module whose `get_rank()` is a tensor [1] int32 of the run, another on each rank, not of the trace."""
     return SPMDRank(world_size=world_size)
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`pipeline("image-text-to-text", model=...)` and `pipeline("text-generation", model=...)` on exported models.
 
-optimum-neuron 0.4.5's own `pipeline` has the second task and not the first, and imports sentence-transformers for both.
-This one takes the same call, for an artifact's folder, its Hub id or a loaded model, and ends in transformers' pipelines
-as that one does. What is ours is the image pipeline's handling of its input: prompts of a batch are padded by the
-processor, images may be anything it takes, and no option is dropped without a word.
+optimum-neuron 0.4.5's own `pipeline` has the second task and not the first, and imports sentence-transformers for
+both. This one takes the same call, for an artifact's folder, its Hub id or a loaded model, and ends in transformers'
+pipelines as that one does. What is ours is the image pipeline's handling of its input: prompts of a batch are padded
+by the processor, images may be anything it takes, and no option is dropped without a word.
 """
 
 from collections.abc import Iterable, Iterator
@@ -104,7 +104,8 @@ def _neuron_config(model: str, hub: dict[str, Any]) -> NeuronConfig:
         return NeuronConfig.from_pretrained(model, token=hub["token"], revision=hub["revision"] or "main")
     except OSError as error:
         raise ValueError(
-            f"model {model} is not an exported model, or cannot be reached ({error}). optimum-cli export neuron makes one."
+            f"model {model} is not an exported model, or cannot be reached ({error}). optimum-cli export neuron "
+            "makes one."
         ) from error
 
 
@@ -122,11 +123,11 @@ class Gemma4TextGenerationPipeline(_OfNeuronModels, TextGenerationPipeline):
 class Gemma4ImageTextToTextPipeline(_OfNeuronModels, ImageTextToTextPipeline):
     """transformers' image-text-to-text pipeline, with batches that the processor pads.
 
-    The input is a conversation or a list of them, as for transformers' pipeline: `pipe(messages)`, `pipe(text=messages,
-    images=...)`, or raw prompts with placeholders, `pipe(images=..., text="<|image|>...")`. An image is whatever the
-    processor takes: PIL image, array, path, URL, base64 string, bytes.
-    Options of a call: those of transformers' pipeline, of `generate()`, of the processor (`max_soft_tokens`) and of the
-    chat template (`enable_thinking`).
+    The input is a conversation or a list of them, as for transformers' pipeline: `pipe(messages)`,
+    `pipe(text=messages, images=...)`, or raw prompts with placeholders, `pipe(images=..., text="<|image|>...")`. An
+    image is whatever the processor takes: PIL image, array, path, URL, base64 string, bytes.
+    Options of a call: those of transformers' pipeline, of `generate()`, of the processor (`max_soft_tokens`) and of
+    the chat template (`enable_thinking`).
     """
 
     def _sanitize_parameters(self, generate_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> tuple[dict, ...]:

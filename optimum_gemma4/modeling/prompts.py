@@ -68,8 +68,8 @@ def checked_prompt_positions(position_ids: torch.LongTensor) -> torch.LongTensor
     tokens_first = (is_token.int().diff(dim=1) <= 0).all()
     if not (is_token | is_padding).all() or not tokens_first or not is_token[:, 0].all():
         raise ValueError(
-            f"position_ids of a prefill must be 0, 1, 2, ... and {PADDING_POSITION} behind the prompt; got rows such as "
-            f"{position_ids[0].tolist()[:8]}. A prompt is encoded as a whole, from position 0, padded on the right."
+            f"position_ids of a prefill must be 0, 1, 2, ... and {PADDING_POSITION} behind the prompt; got rows such "
+            f"as {position_ids[0].tolist()[:8]}. A prompt is encoded as a whole, from position 0, padded on the right."
         )
     return position_ids.masked_fill(~is_token, PADDING_POSITION)
 
@@ -130,6 +130,7 @@ def check_prompts(
     if sequences > batch_size:
         what = f"{input_ids.shape[0]} prompts" + (f" x {copies} num_return_sequences" if copies > 1 else "")
         raise ValueError(
-            f"{what} exceed the compiled batch size of {batch_size}: pass fewer, or export with --batch_size {sequences}."
+            f"{what} exceed the compiled batch size of {batch_size}: pass fewer, or export with "
+            f"--batch_size {sequences}."
         )
     check_token_ids(input_ids[attended.bool()], vocab_size)

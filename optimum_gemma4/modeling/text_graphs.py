@@ -2,10 +2,10 @@
 """Calls the compiled graphs of the text bundle: picks the graph, fills its static shape, takes the caller's rows back.
 
 A call with more than one column is a prefill, a call with one column a decode step: that is what the graphs' shapes
-say, nothing is guessed from values. Cache row `r` belongs to seq_id `r`. A graph over the whole batch gets every row at
-its place; the rows that are not in the call hold padding (position -1), which reads and writes no cache slot, so they
-keep what they hold. Takes the place of optimum-neuron's `NxDDecoderWrapperForCausalLM`, which repeats the first row
-there and pads positions with 1.
+say, nothing is guessed from values. Cache row `r` belongs to seq_id `r`. A graph over the whole batch gets every row
+at its place; the rows that are not in the call hold padding (position -1), which reads and writes no cache slot, so
+they keep what they hold. Takes the place of optimum-neuron's `NxDDecoderWrapperForCausalLM`, which repeats the first
+row there and pads positions with 1.
 """
 
 from collections.abc import Callable
@@ -113,9 +113,9 @@ class PrefillGraphs(_TextGraph):
             if prompt_length <= length:
                 return length
         raise ValueError(
-            f"A prompt of {prompt_length} tokens is longer than the {self.lengths[-1]} that were compiled, and a prompt "
-            "is encoded as a whole: shorten it (text, or number and max_soft_tokens of its images), or export with a "
-            f"--sequence_length (and --max_context_length) of at least {prompt_length}."
+            f"A prompt of {prompt_length} tokens is longer than the {self.lengths[-1]} that were compiled, and a "
+            "prompt is encoded as a whole: shorten it (text, or number and max_soft_tokens of its images), or export "
+            f"with a --sequence_length (and --max_context_length) of at least {prompt_length}."
         )
 
     def forward(

@@ -2,9 +2,9 @@
 """Random Gemma 4 models, exports and prompts from a seed, the same in the reference environment and here.
 
 The goldens hold a few configurations; a case is drawn from what a configuration and an export may say: sizes that no
-other model has, any pattern of layers, windows that the prompts straddle, RoPE of every kind, heads that the ranks share,
-buckets, batches, pictures and videos at any place. Even seeds take text alone. Used by `tools/make_fuzz_reference.py`
-and by `test_fuzz.py`; names of prompts are `<batch>.<row>`.
+other model has, any pattern of layers, windows that the prompts straddle, RoPE of every kind, heads that the ranks
+share, buckets, batches, pictures and videos at any place. Even seeds take text alone. Used by
+`tools/make_fuzz_reference.py` and by `test_fuzz.py`; names of prompts are `<batch>.<row>`.
 """
 
 from dataclasses import dataclass

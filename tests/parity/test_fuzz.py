@@ -4,8 +4,9 @@
     make test-fuzz                      # seeds 0 to 39
     make test-fuzz FUZZ_SEEDS=100-299
 
-Each seed is a model, an export and prompts of its own (`fuzz_cases.py`); transformers runs in the reference environment,
-all seeds in one process. A seed that fails fails again alone. Left-padded batches against prompts without padding.
+Each seed is a model, an export and prompts of its own (`fuzz_cases.py`); transformers runs in the reference
+environment, all seeds in one process. A seed that fails fails again alone. Left-padded batches against prompts without
+padding.
 """
 
 import json

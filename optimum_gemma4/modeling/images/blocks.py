@@ -2,9 +2,9 @@
 """How far ahead each token of a prompt may look on sliding layers: the host's part of the one mask rule.
 
 An image token sees the whole block of image (or video frame) tokens that it stands in, every other token sees up to
-itself. A block is a run of vision tokens with nothing between them, so that images, which the processor puts between two
-marker tokens, are blocks of their own. Mirrors transformers 5.23 `get_block_sequence_ids_for_mask`; `text/masks.py` has
-the rest of the rule. [B, S] -> [B, S].
+itself. A block is a run of vision tokens with nothing between them, so that images, which the processor puts between
+two marker tokens, are blocks of their own. Mirrors transformers 5.23 `get_block_sequence_ids_for_mask`;
+`text/masks.py` has the rest of the rule. [B, S] -> [B, S].
 """
 
 import torch

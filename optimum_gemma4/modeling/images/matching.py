@@ -72,8 +72,8 @@ def match_images(kinds: torch.Tensor, counts: dict[int, list[int]]) -> list[list
             if filled != length:
                 taken = counts[kind][first : next_index[kind]]
                 raise ValueError(
-                    f"Prompt {number} has {length} {KIND_NAMES[kind]} tokens in a row where the {KIND_NAMES[kind]}s from "
-                    f"number {first} on have {taken} soft tokens: images must come in the order of their placeholders."
+                    f"Prompt {number} has {length} {KIND_NAMES[kind]} tokens in a row where the {KIND_NAMES[kind]}s "
+                    f"from number {first} on have {taken} soft tokens: images must come in their placeholders' order."
                 )
         matched.append(images)
     return matched
@@ -97,6 +97,6 @@ def _check_totals(kind: int, runs: list[list[int]], given: list[int]) -> None:
     if wanted != sum(given):
         raise ValueError(
             f"The prompts have {wanted} {KIND_NAMES[kind]} tokens (in runs of {runs}, by prompt) and the {len(given)} "
-            f"{KIND_NAMES[kind]}s given have {sum(given)} soft tokens ({given}): give every placeholder its image, and the "
-            "prompts as Gemma4Processor returned them."
+            f"{KIND_NAMES[kind]}s given have {sum(given)} soft tokens ({given}): give every placeholder its image, "
+            "and the prompts as Gemma4Processor returned them."
         )

@@ -3,8 +3,8 @@
 
 Everything that can be wrong is looked at before the first image is encoded: the images themselves, their number, that
 each run of placeholders has its images, and how far their tokens look ahead. Mirrors what transformers 5.23
-`Gemma4Model.forward` does between its inputs and the language model; `Media` maps a kind of placeholder to its (pixels,
-positions).
+`Gemma4Model.forward` does between its inputs and the language model; `Media` maps a kind of placeholder to its
+(pixels, positions).
 """
 
 from collections.abc import Sequence

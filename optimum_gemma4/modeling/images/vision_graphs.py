@@ -94,8 +94,8 @@ class VisionGraphs(NxDModelWrapper):
         low, high = pixel_values.aminmax() if pixel_values.numel() else (torch.zeros(()), torch.zeros(()))
         if not (low >= -PIXEL_TOLERANCE and high <= 1 + PIXEL_TOLERANCE):
             raise ValueError(
-                f"Pixels of the {name}s go from {float(low):.4g} to {float(high):.4g}: expected 0..1, which the encoder "
-                "itself brings to -1..1. Rescale them once, and do not normalise them (do_normalize=False)."
+                f"Pixels of the {name}s go from {float(low):.4g} to {float(high):.4g}: expected 0..1, which the "
+                "encoder itself brings to -1..1. Rescale them once, and do not normalise them (do_normalize=False)."
             )
 
     def _check_grid(self, positions: torch.Tensor, name: str) -> None:

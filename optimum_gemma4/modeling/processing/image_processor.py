@@ -75,8 +75,8 @@ def soft_token_counts(image_position_ids: Any, pooling_kernel_size: int = 3) -> 
     patches = (np.asarray(image_position_ids) != -1).all(axis=-1).sum(axis=-1)
     if (patches % pooling_kernel_size**2).any():
         raise ValueError(
-            f"Images have {patches.tolist()} patches; expected multiples of {pooling_kernel_size**2}. The position ids "
-            "were not made by Gemma4ImageProcessor."
+            f"Images have {patches.tolist()} patches; expected multiples of {pooling_kernel_size**2}. The position "
+            "ids were not made by Gemma4ImageProcessor."
         )
     return (patches // pooling_kernel_size**2).tolist()
 

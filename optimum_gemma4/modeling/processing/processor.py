@@ -143,7 +143,7 @@ class Gemma4Processor(ProcessorMixin):
         """
         if kwargs.pop("sanitize_control_tokens", False):
             raise ValueError(
-                "sanitize_control_tokens is not supported: take the control tokens out of the messages before the call."
+                "sanitize_control_tokens is not supported: take control tokens out of the messages before the call."
             )
         tokenize, return_dict = kwargs.pop("tokenize", False), kwargs.pop("return_dict", False)
         processor_kwargs = kwargs.pop("processor_kwargs", None) or {}

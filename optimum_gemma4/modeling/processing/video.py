@@ -85,8 +85,8 @@ def frame_times(metadata: Any, num_frames: int, name: str) -> list[str]:
     fps = known.get("fps")
     if fps is None:
         logger.warning_once(
-            f"The frame rate of a video is unknown; its frames are labelled as {DEFAULT_FPS:g} frames per second. Pass "
-            "`video_metadata=[{'fps': ..., 'frames_indices': [...]}]` for the right times."
+            f"The frame rate of a video is unknown; its frames are labelled as {DEFAULT_FPS:g} frames per second. "
+            "Pass `video_metadata=[{'fps': ..., 'frames_indices': [...]}]` for the right times."
         )
         fps = DEFAULT_FPS
     seconds = [int(index / fps) for index in indices]

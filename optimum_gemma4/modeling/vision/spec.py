@@ -73,7 +73,8 @@ class VisionSpec:
         missing = [name for name in ("rope_type", "rope_theta") if name not in parameters]
         if missing or parameters["rope_type"] not in _ROPE_TYPES:
             raise ValueError(
-                f"vision_config.rope_parameters is {parameters}; expected a rope_type of {_ROPE_TYPES} and a rope_theta."
+                f"vision_config.rope_parameters is {parameters}; expected a rope_type of {_ROPE_TYPES} and a "
+                "rope_theta."
             )
         if config.head_dim % 4:
             raise ValueError(f"vision_config.head_dim is {config.head_dim}; 2-D RoPE needs a multiple of 4.")
@@ -114,6 +115,6 @@ class VisionSpec:
         valid = [tp for tp in sizes if self.num_heads % tp == 0 and self.intermediate_size % tp == 0]
         if tp_degree not in valid:
             raise ValueError(
-                f"--tensor_parallel_size {tp_degree} cannot split the {self.num_heads} heads and the intermediate size "
-                f"{self.intermediate_size} of the vision encoder: use one of {valid}."
+                f"--tensor_parallel_size {tp_degree} cannot split the {self.num_heads} heads and the intermediate "
+                f"size {self.intermediate_size} of the vision encoder: use one of {valid}."
             )
