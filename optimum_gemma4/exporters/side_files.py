@@ -13,9 +13,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-
 from ..modeling.processing import Gemma4ImageProcessor
+from .download import download
 
 
 __all__ = ["KEPT_FILES", "check_side_files", "copy_side_files"]
@@ -80,7 +79,7 @@ def _present(model: str, budgets: list[int] | None, **hub_kwargs: str | None) ->
     names = KEPT_FILES if budgets else SIDE_FILES
     source = Path(model)
     if not source.is_dir():
-        source = Path(snapshot_download(model, allow_patterns=list(names), **hub_kwargs))
+        source = download(model, allow_patterns=list(names), **hub_kwargs)
     return source, [name for name in names if (source / name).is_file()]
 
 

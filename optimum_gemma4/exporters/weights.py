@@ -11,12 +11,12 @@ import shutil
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
 from optimum.neuron.models.inference.backend.pretrained_model import NxDPreTrainedModel, get_shards_path
 from safetensors.torch import load_file
 from transformers import PretrainedConfig
 
 from .checkpoint import check_checkpoint, convert_checkpoint, load_shards, shard_file_name
+from .download import download
 from .neuron_config import Gemma4NeuronConfig
 from .safetensors_source import read_header
 
@@ -49,10 +49,11 @@ def find_checkpoint(folder: Path, neuron_config: Gemma4NeuronConfig, **hub_optio
     Args:
         folder: the artifact, or a checkpoint.
         neuron_config: names the checkpoint on the Hub, if any.
-        hub_options: of `snapshot_download` (token, cache_dir, force_download, local_files_only).
+        hub_options: of `download` (token, cache_dir, force_download, local_files_only).
 
     Raises:
         ValueError: there are no weights in the folder and none are named.
+        ConnectionError: the download was cut.
     """
     if _is_sharded(folder) or any(folder.glob("*.safetensors")):
         return folder
@@ -61,13 +62,11 @@ def find_checkpoint(folder: Path, neuron_config: Gemma4NeuronConfig, **hub_optio
             f"{folder} holds no weights (neither {NxDPreTrainedModel.CHECKPOINT_DIR}/ nor *.safetensors) and names no "
             "checkpoint on the Hub: export the checkpoint again with optimum-cli export neuron."
         )
-    return Path(
-        snapshot_download(
-            repo_id=neuron_config.checkpoint_id,
-            revision=neuron_config.checkpoint_revision,
-            allow_patterns=["*.safetensors*"],
-            **hub_options,
-        )
+    return download(
+        neuron_config.checkpoint_id,
+        revision=neuron_config.checkpoint_revision,
+        allow_patterns=["*.safetensors*"],
+        **hub_options,
     )
 
 

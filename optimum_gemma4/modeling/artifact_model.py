@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from optimum.neuron.cache.entries.single_model import SingleModelCacheEntry
 from optimum.neuron.cache.hub_cache import hub_neuronx_cache
 from optimum.neuron.models.inference.backend.graph_builder import NxDGraphBuilder
@@ -24,6 +23,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from ..exporters.artifact import NEURON_CONFIG, check_artifact
 from ..exporters.backend import bundle_file_name, initialize_bundle, load_bundle, save_bundle, trace_bundle
+from ..exporters.download import download
 from ..exporters.hub import push_artifact
 from ..exporters.kernel_record import kernel_record
 from ..exporters.neuron_config import Gemma4NeuronConfig
@@ -148,6 +148,7 @@ class Gemma4ArtifactMixin:
         Raises:
             ValueError: the folder is not a complete export, or was made for another backend, instance type or number
                 of cores.
+            ConnectionError: the download was cut.
         """
         refuse_arguments(kwargs)
         hub = {"token": token, "cache_dir": cache_dir, "force_download": force_download}
@@ -155,7 +156,7 @@ class Gemma4ArtifactMixin:
         if os.path.isdir(model_id):
             folder = Path(model_id)
         else:
-            folder = Path(snapshot_download(repo_id=str(model_id), revision=revision, **hub))
+            folder = download(str(model_id), revision=revision, **hub)
         if not (folder / NEURON_CONFIG).is_file():
             raise ValueError(
                 f"{model_id} has no {NEURON_CONFIG}: it is not an exported model. Export it first with "

@@ -28,6 +28,11 @@ def pull(repo_id: str, revision: str | None) -> list[int]:
     return model.generate(torch.tensor([PROMPT]), **GREEDY)[0].tolist()
 
 
+def load(repo_id: str, revision: str | None) -> str:
+    """The class of an image model from the Hub."""
+    return type(NeuronModelForImageTextToText.from_pretrained(repo_id, revision=revision)).__name__
+
+
 def pull_and_see(repo_id: str, revision: str | None, picture: str) -> list[int]:
     """Tokens about a picture, of a model and its processor from the Hub."""
     processor = AutoProcessor.from_pretrained(repo_id, revision=revision)
@@ -53,6 +58,7 @@ ACTIONS = {
     "push": push_artifact,
     "push model": push_model,
     "pull": pull,
+    "load": load,
     "pull and see": pull_and_see,
     "pipeline": describe,
 }

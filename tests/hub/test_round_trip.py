@@ -109,8 +109,31 @@ def test_a_cut_download_is_said_and_can_be_repeated(hub, client, artifact, expec
         (cut,) = client(("pull", "org/flaky", None))
     finally:
         hub.cut_downloads_after = None
-    assert not isinstance(cut, list)
+    assert cut.startswith("ConnectionError: org/flaky was not downloaded whole")
     assert client(("pull", "org/flaky", None), forget=False) == [expected]
+
+
+def test_failures_are_said_of_an_artifact_that_sees(hub, client, cli_export):
+    artifact = str(cli_export[1])
+    hub.add("org/private_images", {"config.json": b"{}"}, private=True)
+    refused, denied = client(
+        ("push", artifact, "org/refused_images"), ("load", "org/private_images", None), token="hf_wrong"
+    )
+    assert refused.startswith("ValueError: org/refused_images was not pushed, check the token")
+    assert "org/refused_images" not in hub.repositories
+    assert "org/private_images" in denied and "401" in denied and "Invalid credentials" in denied
+    absent, _, no_revision = client(
+        ("load", "org/absent_images", None), ("push", artifact, "org/cut_images"), ("load", "org/cut_images", "v9")
+    )
+    assert absent.startswith("OSError: org/absent_images is not a local folder")
+    assert no_revision.startswith("OSError: v9 is not a valid git identifier")
+    hub.cut_downloads_after = 1000
+    try:
+        (cut,) = client(("load", "org/cut_images", None))
+    finally:
+        hub.cut_downloads_after = None
+    assert cut.startswith("ConnectionError: org/cut_images was not downloaded whole")
+    assert client(("load", "org/cut_images", None), forget=False) == ["Gemma4NeuronModelForImageTextToText"]
 
 
 def test_a_folder_that_is_no_export_is_not_pushed(hub, client, tmp_path):
