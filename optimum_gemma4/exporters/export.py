@@ -93,6 +93,7 @@ def export_gemma4(args: Namespace, config_dict: dict[str, Any]) -> None:
         tensor_parallel_size=args.tensor_parallel_size,
         **given_options(args),
     )
+    _warn_beyond_training(config, neuron_config.sequence_length)
     bundles = ("text", "vision") if task == IMAGE_TASK else ("text",)
     if is_local:
         _check_weights(source, config, bundles)
@@ -118,6 +119,17 @@ def _warn_without_effect(args: Namespace) -> None:
     given = [name for name, default in _WITHOUT_EFFECT.items() if getattr(args, name) != default]
     if given:
         logger.warning("Without effect on Gemma 4: %s", ", ".join(given))
+
+
+def _warn_beyond_training(config: PretrainedConfig, sequence_length: int) -> None:
+    trained = config.get_text_config().max_position_embeddings
+    if sequence_length > trained:
+        logger.warning(
+            "--sequence_length is %d, and the model was made for sequences of up to %d (max_position_embeddings): "
+            "expect worse answers beyond that",
+            sequence_length,
+            trained,
+        )
 
 
 def _task(args: Namespace, config_dict: dict[str, Any]) -> str:

@@ -86,6 +86,17 @@ def test_a_number_out_of_range_is_named_by_its_flag(model, tmp_path, capsys, arg
     assert message in _error(capsys, model, tmp_path / "out", *arguments)
 
 
+@pytest.mark.parametrize(("longest", "warned"), [(64, False), (63, True)])
+def test_a_sequence_beyond_the_models_is_said(model, tmp_path, caplog, monkeypatch, longest, warned):
+    config = read_json(model / "config.json")
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": longest}))
+    monkeypatch.setattr(export_module.logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(export_module.Staging, "__init__", lambda *_: 1 / 0)
+    main(["--model", str(model), *SHAPES, str(tmp_path / "out")])
+    warning = f"--sequence_length is 64, and the model was made for sequences of up to {longest}"
+    assert (warning in caplog.text) == warned
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--compiler_workdir", "w"), ("--num_beams", "4"), ("--auto_cast_type", "fp16"), ("--disable_neuron_cache",),
