@@ -9,28 +9,12 @@ import pytest
 from neuronxcc.nki._machine.hardware import TRN2
 from neuronxcc.nki._profile.schedule import dma_time
 from neuronxcc.nki._profile.trace import Transfer
+from nki_runs import profile, psum, sbuf
 
 from optimum_gemma4.simulator.nki_report import core_grid, draw_timeline, nki_profile
 
 
 F32, BF16 = nl.float32, nl.bfloat16
-
-
-def profile(body, *arrays, target="trn2", grid=None):
-    """Core report of a body that stores into its last argument."""
-    arrays = arrays or (np.zeros((128, 512), np.float32), np.zeros((128, 512), np.float32))
-    kernel = nki.trace(body)
-    with nki_profile(target) as report:
-        (kernel[grid] if grid else kernel)(*arrays)
-    return report
-
-
-def sbuf(shape, dtype=F32, value=1.0):
-    return nl.full(shape, value, dtype=dtype, buffer=nl.sbuf)
-
-
-def psum(columns=128):
-    return nisa.nc_matmul(sbuf((128, 128), BF16), sbuf((128, columns), BF16))
 
 
 # (instruction, engine, cycles, cycles with v3's performance modes, instruction's call)

@@ -9,8 +9,8 @@ import neuronxcc.nki.typing as nt
 import numpy as np
 import pytest
 import torch
-from neuronxcc.nki._frontend.launch import simulate
 from neuronxcc.nki.language import par_dim
+from nki_runs import run
 
 
 RNG = np.random.default_rng(0)
@@ -19,14 +19,6 @@ F32, BF16 = nl.float32, nl.bfloat16
 
 def normal(*shape):
     return RNG.standard_normal(shape, dtype=np.float32)
-
-
-def run(body, *arrays, target="trn2", grid=None):
-    """Run a body that stores into a preallocated output, its last argument."""
-    kernel = nki.trace(body)
-    with simulate(target=target):
-        (kernel[grid] if grid else kernel)(*arrays)
-    return arrays[-1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Life of tiles and timelines of simulated NKI kernels: peaks, capacity, order, bank pressure, shared ports, DMA."""
 
-import neuronxcc.nki as nki
 import neuronxcc.nki.isa as nisa
 import neuronxcc.nki.language as nl
 import numpy as np
@@ -12,28 +11,10 @@ from neuronxcc.nki._profile.liveness import check_capacity, peak
 from neuronxcc.nki._profile.reorder import reordered
 from neuronxcc.nki._profile.schedule import schedule
 from neuronxcc.nki._profile.trace import Allocation, Trace, Transfer
-
-from optimum_gemma4.simulator.nki_report import nki_profile
+from nki_runs import profile, sbuf
 
 
 F32, BF16 = nl.float32, nl.bfloat16
-
-
-def profile(body, *arrays, target="trn2", grid=None):
-    """Core report of a body that stores into its last argument."""
-    arrays = arrays or (np.zeros((128, 512), np.float32), np.zeros((128, 512), np.float32))
-    kernel = nki.trace(body)
-    with nki_profile(target) as report:
-        (kernel[grid] if grid else kernel)(*arrays)
-    return report
-
-
-def sbuf(shape, dtype=F32, value=1.0):
-    return nl.full(shape, value, dtype=dtype, buffer=nl.sbuf)
-
-
-def psum(columns=128):
-    return nisa.nc_matmul(sbuf((128, 128), BF16), sbuf((128, columns), BF16))
 
 
 def test_tiles_of_a_loop_body_share_space():

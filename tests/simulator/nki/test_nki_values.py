@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Values of simulated NKI instructions: rounding, promotion, activation and arithmetic against numpy and torch."""
 
-import neuronxcc.nki as nki
 import neuronxcc.nki.isa as nisa
 import neuronxcc.nki.language as nl
 import numpy as np
 import pytest
 import torch
-from neuronxcc.nki._frontend.launch import simulate
 from neuronxcc.nki._machine import dtypes
+from nki_runs import run
 
 
 RNG = np.random.default_rng(0)
@@ -17,14 +16,6 @@ F32, BF16 = nl.float32, nl.bfloat16
 
 def normal(*shape):
     return RNG.standard_normal(shape, dtype=np.float32)
-
-
-def run(body, *arrays, target="trn2", grid=None):
-    """Run a body that stores into a preallocated output, its last argument."""
-    kernel = nki.trace(body)
-    with simulate(target=target):
-        (kernel[grid] if grid else kernel)(*arrays)
-    return arrays[-1]
 
 
 @pytest.mark.parametrize("dtype", [dtypes.BFLOAT16, dtypes.FLOAT16, dtypes.FLOAT8_E4M3, dtypes.FLOAT8_E5M2])
