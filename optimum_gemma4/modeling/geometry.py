@@ -193,7 +193,6 @@ def _check_supported(config: Gemma4TextConfig) -> None:
         ),
         # No field of ours: transformers reads it wherever a file has it.
         "is_causal": (config.to_dict().get("is_causal") is False, "bidirectional attention between text tokens"),
-        "pad_token_id": (config.pad_token_id is None, "no padding token"),
     }
     found = [f"{key} = {getattr(config, key)!r} ({what})" for key, (is_set, what) in refused.items() if is_set]
     if found:
