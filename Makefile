@@ -15,7 +15,6 @@ TORCH := torch==2.13.0
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 export PYTHONHASHSEED := 0
-export FUZZ_SEEDS ?= 0-39
 
 .PHONY: help setup test test-slow test-images test-fuzz test-vision-31b test-big test-memory test-nki demo lint goldens \
 	reference-env clean

@@ -19,6 +19,7 @@ from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImagePr
 
 from tests.parity.fuzz_cases import draw_case
 from tools.make_multimodal_reference import build
+from tools.reference_models import greedy
 
 
 @torch.no_grad()
@@ -32,15 +33,8 @@ def reference(seed: int) -> dict[str, np.ndarray]:
         length = inputs["input_ids"].shape[1]
         if case.config["vision_config"] is None:
             del inputs["mm_token_type_ids"]
-        output = model.generate(
-            **inputs,
-            attention_mask=torch.ones_like(inputs["input_ids"]),
-            max_new_tokens=min(case.new_tokens[int(name.split(".")[0])], case.options["sequence_length"] - length),
-            do_sample=False,
-            eos_token_id=None,
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
+        most = case.new_tokens[int(name.split(".")[0])]
+        output = greedy(model, inputs, min(most, case.options["sequence_length"] - length))
         golden[f"{name}.ids"] = inputs["input_ids"][0].numpy()
         golden[f"{name}.tokens"] = output.sequences[0, length:].numpy()
         golden[f"{name}.logits"] = torch.cat(output.logits).numpy()

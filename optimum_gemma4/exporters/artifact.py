@@ -16,6 +16,7 @@ from zipfile import is_zipfile
 from .neuron_config import Gemma4NeuronConfig
 from .side_files import KEPT_FILES
 from .weights import check_shards
+from .wording import size
 
 
 NEURON_CONFIG = "neuron_config.json"
@@ -71,8 +72,8 @@ class Staging:
             free = shutil.disk_usage(parent).free
             if free < self._required_bytes:
                 raise ValueError(
-                    f"output {self.output}: the weights take {_size(self._required_bytes)} and "
-                    f"{_size(free)} are free; give an output on another disk"
+                    f"output {self.output}: the weights take {size(self._required_bytes)} and "
+                    f"{size(free)} are free; give an output on another disk"
                 )
             self.folder = Path(tempfile.mkdtemp(prefix=f".{self.output.name}.", dir=parent))
         except OSError as error:
@@ -110,10 +111,6 @@ class Staging:
                 parent.rmdir()
             except OSError:
                 break
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.2f} MiB"
 
 
 def check_artifact(folder: Path, neuron_config: Gemma4NeuronConfig, bundles: dict[str, str]) -> None:

@@ -12,6 +12,8 @@ from huggingface_hub import snapshot_download
 from requests.exceptions import ChunkedEncodingError, Timeout
 from requests.exceptions import ConnectionError as RequestsConnectionError
 
+from .wording import one_line
+
 
 __all__ = ["download"]
 
@@ -34,6 +36,6 @@ def download(repo_id: str, **options: Any) -> Path:
         return Path(snapshot_download(repo_id, **options))
     except (RequestsConnectionError, ChunkedEncodingError, Timeout) as error:
         raise ConnectionError(
-            f"{repo_id} was not downloaded whole: {' '.join(str(error).split())}. The files that are complete stay in "
+            f"{repo_id} was not downloaded whole: {one_line(error)}. The files that are complete stay in "
             "the cache: try again to fetch the others."
         ) from error

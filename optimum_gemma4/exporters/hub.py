@@ -14,6 +14,7 @@ from requests.exceptions import Timeout
 
 from .artifact import CHECKPOINT_FOLDER
 from .model_card import model_card, recorded_config
+from .wording import one_line
 
 
 __all__ = ["push_artifact"]
@@ -66,13 +67,13 @@ def push_artifact(
         )
     except (RequestsConnectionError, Timeout, RuntimeError) as error:
         # A RuntimeError is the client's word for a large file whose upload ended early
-        raise ConnectionError(f"{repo_id} was not pushed, nothing was committed: {_line(error)}") from error
+        raise ConnectionError(f"{repo_id} was not pushed, nothing was committed: {one_line(error)}") from error
     except LocalTokenNotFoundError as error:
         raise ValueError(f"{repo_id} was not pushed: log in with `hf auth login`, or give token=") from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         advice = "check the token and its right to write there" if status in _REFUSED_TOKEN else "check repository_id"
-        raise ValueError(f"{repo_id} was not pushed, {advice}: {_line(error)}") from error
+        raise ValueError(f"{repo_id} was not pushed, {advice}: {one_line(error)}") from error
     return commit.oid
 
 
@@ -80,7 +81,3 @@ def _files(folder: Path) -> list[Path]:
     """Files of the artifact; hidden folders (a client's cache, version control) are not part of it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -19,6 +19,7 @@ from optimum.commands.export.neuronx import parse_args_neuronx
 from .export import export_gemma4
 from .options import add_gemma4_options, given_flags, require_instance_type
 from .tasks import is_gemma4, read_config_dict
+from .wording import one_line
 
 
 PROGRAM = "optimum-cli export neuron"
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if args.debug or os.environ.get(DEBUG_VARIABLE):
             raise
-        sys.stderr.write(f"{PROGRAM}: error: {_one_line(error)}\n")
+        sys.stderr.write(f"{PROGRAM}: error: {_said(error)}\n")
         return FAILED
     return _upstream_main()
 
@@ -112,8 +113,8 @@ def _refuse_gemma4_options(args: Namespace, config_dict: dict) -> None:
         )
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+def _said(error: Exception) -> str:
+    text = one_line(error)
     if isinstance(error, (ValueError, OSError, RuntimeError, MemoryError)) and text:
         return text
     return f"unexpected {type(error).__name__}: {text} (--debug shows where)"

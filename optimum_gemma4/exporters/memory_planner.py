@@ -23,9 +23,9 @@ from .export_config import Gemma4NeuronExportConfig
 from .key_table import TensorSpec, text_specs, vision_specs
 from .neuron_config import Gemma4NeuronConfig
 from .tasks import IMAGE_TASK
+from .wording import GIB, size
 
 
-GIB, MIB = 2**30, 2**20
 # Device memory by logical core, for the compilation targets of optimum-neuron: 32 GiB for the two cores of a trn1 or
 # inf2 device; 96 GiB for the eight physical cores of a trn2 device, used in pairs.
 CORE_BYTES = {"trn1": 16 * GIB, "trn2": 24 * GIB}
@@ -57,9 +57,9 @@ class ImageMemory:
 
     def describe(self) -> str:
         """Part of the plan's line."""
-        features = ", ".join(f"{length}: {_size(count)}" for length, count in self.feature_bytes.items())
+        features = ", ".join(f"{length}: {size(count)}" for length, count in self.feature_bytes.items())
         return (
-            f", vision activations about {_size(self.activation_bytes)} at {self.budget} soft tokens, "
+            f", vision activations about {size(self.activation_bytes)} at {self.budget} soft tokens, "
             f"image features by prefill graph ({features})"
         )
 
@@ -96,13 +96,13 @@ class MemoryPlan:
 
     def describe(self) -> str:
         """One line for the log."""
-        vision = f" ({_size(self.images.weight_bytes)} of them vision)" if self.images else ""
+        vision = f" ({size(self.images.weight_bytes)} of them vision)" if self.images else ""
         images = self.images.describe() if self.images else ""
         return (
             f"Memory per NeuronCore ({self.target}, {CORE_BYTES[self.target] / GIB:.0f} GiB, "
-            f"{self.tp_degree} cores): weights {_size(self.weight_bytes)}{vision}, "
-            f"KV cache {_size(self.kv_bytes)}{images}. Host: {_size(self.host_export_bytes)} to export, "
-            f"{_size(self.checkpoint_bytes)} to load."
+            f"{self.tp_degree} cores): weights {size(self.weight_bytes)}{vision}, "
+            f"KV cache {size(self.kv_bytes)}{images}. Host: {size(self.host_export_bytes)} to export, "
+            f"{size(self.checkpoint_bytes)} to load."
         )
 
     def check(self, config: PretrainedConfig, neuron_config: Gemma4NeuronConfig) -> None:
@@ -117,10 +117,10 @@ class MemoryPlan:
             tp for tp in supported_tp(config) if tp > self.tp_degree and self._fits_at(config, neuron_config, tp)
         ]
         advice = f"--tensor_parallel_size {fitting[0]} fits" if fitting else "no --tensor_parallel_size fits"
-        images = f", images ({_size(self.images.run_bytes)})" if self.images else ""
+        images = f", images ({size(self.images.run_bytes)})" if self.images else ""
         raise ValueError(
-            f"weights ({_size(self.weight_bytes)}), KV cache ({_size(self.kv_bytes)}){images} take "
-            f"{_size(self.core_bytes)} of a {self.target} core's {CORE_BYTES[self.target] / GIB:.0f} GiB, and a tenth "
+            f"weights ({size(self.weight_bytes)}), KV cache ({size(self.kv_bytes)}){images} take "
+            f"{size(self.core_bytes)} of a {self.target} core's {CORE_BYTES[self.target] / GIB:.0f} GiB, and a tenth "
             f"is kept for the compiler: {advice}; or lower --sequence_length {neuron_config.sequence_length} or "
             f"--batch_size {neuron_config.batch_size}{self._image_advice(neuron_config)}"
         )
@@ -205,7 +205,3 @@ def _activation_bytes(vision: VisionSpec, budget: int, tp: int, dtype: torch.dty
 
 def _weight_bytes(specs: Iterable[TensorSpec], tp: int, dtype: torch.dtype) -> int:
     return sum(prod(target.rank_shape(tp)) for spec in specs for target in spec.targets) * dtype.itemsize
-
-
-def _size(count: int) -> str:
-    return f"{count / GIB:.2f} GiB" if count >= GIB / 10 else f"{count / MIB:.2f} MiB"

@@ -6,7 +6,8 @@ import torch
 from checkpoints import CONFIG_31B, small_config, text_shapes, vision_shapes
 
 from optimum_gemma4 import Gemma4Config, Gemma4NeuronConfig
-from optimum_gemma4.exporters.memory_planner import CORE_BYTES, GIB, MemoryPlan, plan_memory
+from optimum_gemma4.exporters.memory_planner import CORE_BYTES, MemoryPlan, plan_memory
+from optimum_gemma4.exporters.wording import GIB
 
 
 TEXT, BOTH = ("text",), ("text", "vision")

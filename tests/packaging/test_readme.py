@@ -15,8 +15,9 @@ from commands import run_python
 from safetensors import safe_open
 
 from optimum_gemma4 import Gemma4Config, Gemma4NeuronConfig
-from optimum_gemma4.exporters.memory_planner import GIB, MIB, plan_memory
+from optimum_gemma4.exporters.memory_planner import plan_memory
 from optimum_gemma4.exporters.options import add_gemma4_options
+from optimum_gemma4.exporters.wording import GIB, MIB
 from optimum_gemma4.modeling.processing import target_size
 from tests.exporters.checkpoints import CONFIG_31B
 
